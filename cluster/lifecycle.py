@@ -1,0 +1,47 @@
+"""How a task's life goes: which reports count, and which tasks are alive.
+
+Pure rules over ``cluster.model``; the invariants' numbers are those of docs/promises.md.
+"""
+
+import msgspec
+
+from cluster.model import Task, TaskSpec, TaskState, TaskStatus
+
+
+def advance(status: TaskStatus, report: TaskStatus) -> TaskStatus:
+    """Return the later of what we knew and what *report* says (I3).
+
+    Reports may come twice, late or not at all, so only a step forward counts, steps may be
+    skipped, and a finished task stays finished.
+    """
+    if status.state.finished or report.state <= status.state:
+        return status
+    return report
+
+
+def wanted(task: Task) -> bool:
+    """Tell whether the task is meant to run or to be made ready for it."""
+    return task.desired_state <= TaskState.RUNNING
+
+
+def live(task: Task) -> bool:
+    """Tell whether the task holds its slot: wanted, and not finished (I2: one per slot)."""
+    return wanted(task) and not task.status.state.finished
+
+
+def occupies(task: Task) -> bool:
+    """Tell whether the task still takes room and ports on its node (I1).
+
+    A task that was asked to stop counts until its end was seen.
+    """
+    return bool(task.node_id) and not task.status.state.finished
+
+
+def needs_replacing(old: TaskSpec, new: TaskSpec) -> bool:
+    """Tell whether a task of *old* must be replaced to follow *new*.
+
+    How a task is restarted and where it may run are not part of what runs: a change of these
+    alone touches no task that still complies.
+    """
+    neutral = {"restart": new.restart, "placement": new.placement}
+    return msgspec.structs.replace(old, **neutral) != new
