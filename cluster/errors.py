@@ -4,7 +4,7 @@
     ├── InvalidError        mend the request: it can never work as it is
     ├── NotFoundError       name something that exists
     ├── ConflictError       look again, then decide anew: the world has moved on
-    │   └── (store) GuardFailedError
+    │   └── (store) GuardFailedError, LeaseGoneError
     ├── ExistsError         choose another name
     ├── ForbiddenError      ask someone who may
     ├── UnavailableError    try again later, perhaps elsewhere
