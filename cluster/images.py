@@ -1,0 +1,55 @@
+"""Names of images: what a registry and Docker accept as a reference.
+
+    reference := [domain[:port]/]path[:tag][@algorithm:digest]  |  sha256:<64 hex digits>
+
+Only the form is judged; whether there is such an image is known on the host that pulls it.
+"""
+
+import re
+
+# Docker's own bound for a repository's name, domain included.
+NAME_CHARACTERS_MAX = 255
+
+_DOMAIN = re.compile(
+    r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*"
+    r"(?::[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](?::[0-9]{1,5})?"
+)
+_COMPONENT = re.compile(r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*")
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_DIGEST = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9A-Fa-f]{32,}")
+_ID = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+def reference_flaw(reference: str) -> str:
+    """Return what is wrong with an image's name; empty if nothing is."""
+    if not reference:
+        return "must name an image"
+    if _ID.fullmatch(reference):
+        return ""
+    name, at, digest = reference.partition("@")
+    if at and not _DIGEST.fullmatch(digest):
+        return f"must have a digest such as sha256:... after '@', has {digest[:80]!r}"
+    slash = name.rfind("/")
+    colon = name.find(":", slash + 1)
+    tag = name[colon + 1 :] if colon >= 0 else None
+    if tag is not None:
+        name = name[:colon]
+        if not _TAG.fullmatch(tag):
+            return f"must have a tag of letters, digits, '_', '.' and '-', has {tag[:130]!r}"
+    if len(name) > NAME_CHARACTERS_MAX:
+        return f"must have at most {NAME_CHARACTERS_MAX} characters before its tag, has {len(name)}"
+    components = name.split("/")
+    if len(components) > 1 and _is_domain(components[0]):
+        components = components[1:]
+    for component in components:
+        if not _COMPONENT.fullmatch(component):
+            if _COMPONENT.fullmatch(component.lower()):
+                return f"must be in lower case, is {reference!r}; perhaps {reference.lower()!r}"
+            return f"must be an image such as registry.example/team/web:1.2, is {reference!r}"
+    return ""
+
+
+def _is_domain(first: str) -> bool:
+    """Tell whether the part before the first slash names a registry rather than a folder."""
+    marked = "." in first or ":" in first or first == "localhost" or first != first.lower()
+    return marked and _DOMAIN.fullmatch(first) is not None
