@@ -6,7 +6,7 @@ seen; the two are never mixed in one type. Each stored object has one key in the
 
 Rules for changing this module: a new field has a default (readers of the version before must
 be able to leave it out), no field changes its meaning, and ``proto/cluster/api/v1`` gets the
-same field by the same name (``cluster.codec`` refuses to load if the two differ).
+same field by the same name (``cluster.codec`` refuses a type whose fields differ).
 
 Units stand last in a name. Times are seconds since 1970-01-01 UTC, as floats.
 """
