@@ -1373,7 +1373,7 @@ class WatchRequest(_message.Message):
     KINDS_FIELD_NUMBER: _builtins.int
     STACK_FIELD_NUMBER: _builtins.int
     stack: _builtins.str
-    """only what belongs to this stack; empty: all"""
+    """name: of services, versions, tasks and stacks only that stack's, and"""
     @_builtins.property
     def kinds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """"node", "service", "task", ...; none: all"""
