@@ -27,6 +27,16 @@ class Step:
     note: str = ""
 
 
+@contextmanager
+def timed(step: Step) -> Iterator[None]:
+    """Note in *step* how long the block takes."""
+    start = time.perf_counter()
+    try:
+        yield
+    finally:
+        step.seconds = time.perf_counter() - start
+
+
 @dataclass
 class Steps:
     """Prints each step as it ends, and keeps them all for a table."""
@@ -37,9 +47,8 @@ class Steps:
     def step(self, name: str) -> Iterator[Step]:
         step = Step(name)
         print(f"   ...    {name}", end="\r" if sys.stdout.isatty() else "\n", flush=True)
-        start = time.perf_counter()
-        yield step
-        step.seconds = time.perf_counter() - start
+        with timed(step):
+            yield step
         self.taken.append(step)
         note = f" ({step.note})" if step.note else ""
         print(f"{step.seconds:6.1f} s  {name}{note}", flush=True)

@@ -7,7 +7,6 @@ firewall and ports stay untouched. ``python -m tests.lab bash`` is for looking a
 """
 
 import argparse
-import subprocess
 import sys
 from pathlib import Path
 

@@ -1,0 +1,28 @@
+# Shortcuts; the work is done by scripts/.
+
+BIN := .venv/bin
+
+help:           ## show this
+	@awk -F ':.*## ' '/^[a-z].*:.*## / { n = split($$1, t, " "); for (i = 1; i <= n; i++) printf "%-12s %s\n", t[i], $$2 }' $(MAKEFILE_LIST)
+
+setup:          ## install what is missing: packages, .venv
+	scripts/setup
+
+format: setup   ## format the code and mend what lint can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+check:          ## format, lint, types, imports, generated code
+	scripts/check
+
+proto: setup    ## generate code from proto/
+	$(BIN)/python scripts/proto
+
+test:           ## checks and all tests
+	scripts/test
+
+unit property contract simulation integration e2e: ## one part of the tests
+	scripts/test $@
+
+.PHONY: help setup format check proto test unit property contract simulation integration e2e
+.DEFAULT_GOAL := help
