@@ -1,0 +1,67 @@
+"""What the leader does: one reconciler per controller, all run by one loop.
+
+| module       | decides                                                              |
+| ------------ | -------------------------------------------------------------------- |
+| services     | which tasks a service has, their restarts and their replacement      |
+| scheduling   | which node a waiting task is bound to                                |
+| nodes        | which nodes can be reached; what becomes of the tasks of the others  |
+| reaper       | which finished tasks and old versions are forgotten                  |
+| restart      | (pure) whether and when a task that ended is replaced                |
+| loop, keyqueue | take what is due, plan, commit, again                              |
+
+To add a controller, write its pure ``plan(facts) -> Plan`` and a class that fulfils
+``loop.Reconciler``, and list it in ``lead``.
+"""
+
+import asyncio
+import logging
+import random
+
+from cluster.clock import Clock
+from cluster.ids import IdSource
+from manager.committer import Committer, Fence, FenceBrokenError
+from manager.reconcilers.loop import ReconcileLoop, Reconciler
+from manager.reconcilers.nodes import NodeReconciler
+from manager.reconcilers.reaper import Reaper
+from manager.reconcilers.scheduling import SchedulingReconciler
+from manager.reconcilers.services import ServiceReconciler
+from manager.store import keys
+from manager.store.interface import Revision, Store
+from manager.view import View
+
+log = logging.getLogger(__name__)
+
+
+async def lead(
+    create_revision: Revision, store: Store, view: View, clock: Clock, source: random.Random
+) -> None:
+    """Run every reconciler until cancelled, or until somebody else is seen to lead.
+
+    Args:
+        create_revision: of the election key that makes this manager the leader.
+        store, view: what is decided on and written to.
+        clock: for records and for the measure of silence.
+        source: of ids and jitter.
+
+    Raises:
+        StoreUnavailableError: the election key could not be read.
+    """
+    item = await store.get(keys.LEADER)
+    if item is None or item.create_revision != create_revision:
+        return
+    # Whatever the leader before has written is in the view before anything is decided.
+    await view.reached(item.mod_revision)
+    committer = Committer(store, view, Fence(item))
+    reconcilers: list[Reconciler[object]] = [
+        NodeReconciler(view, clock),  # type: ignore[list-item]
+        ServiceReconciler(view, IdSource(source), source.random),  # type: ignore[list-item]
+        SchedulingReconciler(view),  # type: ignore[list-item]
+        Reaper(view),  # type: ignore[list-item]
+    ]
+    try:
+        async with asyncio.TaskGroup() as group:
+            for reconciler in reconcilers:
+                loop = ReconcileLoop(reconciler, view, committer, clock, source)
+                group.create_task(loop.run(), name=f"reconcile {reconciler.name}")
+    except* FenceBrokenError:
+        log.warning("somebody else leads: stopped deciding")

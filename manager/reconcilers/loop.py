@@ -1,0 +1,139 @@
+"""The loop that all reconcilers share: take what is due, plan, commit, forever.
+
+A reconciler decides and never writes. The view's changes and a periodic resync only make keys
+due, so a missed event costs delay, never correctness. Planning takes no await, so a plan is
+made from one state of the view; everything due is planned together and committed in batches.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NoReturn, Protocol, TypeVar
+
+from cluster.clock import Clock
+from manager import view as views
+from manager.committer import Change, Committer
+from manager.reconcilers.keyqueue import KeyQueue
+from manager.store.interface import StoreUnavailableError
+
+log = logging.getLogger(__name__)
+
+RESYNC_SECONDS = 30.0  # everything is looked at this often, whatever was or was not heard
+SETTLE_RETRY_SECONDS = 0.5  # between attempts to learn the fate of unknown writes
+
+K = TypeVar("K")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a reconciler decided for one key.
+
+    Attributes:
+        changes: to commit.
+        look_again_seconds: make the key due after that, if nothing else does before.
+    """
+
+    changes: Sequence[Change] = ()
+    look_again_seconds: float | None = None
+
+
+class Reconciler(Protocol[K]):
+    """Decides for one kind of key."""
+
+    name: str
+
+    def concerned(self, change: views.Change) -> Iterable[K]:
+        """Return the keys that *change* makes due."""
+
+    def everything(self) -> Iterable[K]:
+        """Return every key there is."""
+
+    def plan(self, key: K, now: float) -> Plan:
+        """Decide for *key* by the view as it stands; *now* is wall time in seconds."""
+
+
+class ReconcileLoop:
+    """Runs one reconciler as long as this manager leads."""
+
+    def __init__(
+        self,
+        reconciler: Reconciler[K],
+        view: views.View,
+        committer: Committer,
+        clock: Clock,
+        source: random.Random,
+    ) -> None:
+        self._reconciler: Reconciler[object] = reconciler  # type: ignore[assignment]
+        self._view = view
+        self._committer = committer
+        self._clock = clock
+        self._queue: KeyQueue[object] = KeyQueue(source)
+
+    async def run(self) -> NoReturn:
+        """Reconcile whatever is due, for ever.
+
+        Raises:
+            FenceBrokenError: somebody else leads.
+        """
+        unsubscribe = self._view.subscribe(self._heard)
+        resync = asyncio.create_task(self._resync())
+        try:
+            while True:
+                await self._round(await self._queue.take())
+        finally:
+            resync.cancel()
+            unsubscribe()
+            self._queue.close()
+
+    def _heard(self, batch: views.Batch) -> None:
+        for change in batch.changes:
+            for key in self._reconciler.concerned(change):
+                self._queue.put(key)
+
+    async def _resync(self) -> NoReturn:
+        while True:
+            for key in list(self._reconciler.everything()):
+                self._queue.put(key)
+            await asyncio.sleep(RESYNC_SECONDS)
+
+    async def _round(self, keys: Sequence[object]) -> None:
+        now = self._clock.now()
+        planned: list[tuple[object, Plan]] = []
+        for key in keys:
+            try:
+                planned.append((key, self._reconciler.plan(key, now)))
+            except Exception:
+                log.exception(
+                    "cannot decide", extra={"reconciler": self._reconciler.name, "key": key}
+                )
+                self._queue.retry(key)
+        changes = [change for _, plan in planned for change in plan.changes]
+        for change in changes:
+            log.debug("decided", extra={"reconciler": self._reconciler.name, "why": change.why})
+        try:
+            stale = await self._committer.commit(changes) if changes else 0
+        except StoreUnavailableError as error:
+            log.warning(
+                "the outcome of a commit is unknown",
+                extra={"reconciler": self._reconciler.name, "error": str(error)},
+            )
+            await self._settle()
+            stale = 1
+        for key, plan in planned:
+            if stale and plan.changes:
+                self._queue.retry(key)
+                continue
+            self._queue.done(key)
+            if plan.look_again_seconds is not None:
+                self._queue.put_later(key, plan.look_again_seconds)
+
+    async def _settle(self) -> None:
+        while True:
+            try:
+                await self._committer.settle()
+            except StoreUnavailableError:
+                await asyncio.sleep(SETTLE_RETRY_SECONDS)
+            else:
+                return
