@@ -170,7 +170,8 @@ def check_transaction(guards: Sequence[Guard], writes: Sequence[Write]) -> None:
     """Refuse what no store may accept; every implementation calls this first.
 
     Raises:
-        InvalidError: there is neither guard nor write, a key is written twice, or a key is empty.
+        InvalidError: there is neither guard nor write, a key is written twice, a key is empty,
+            or a ``SameIncarnation`` names no revision.
     """
     if not guards and not writes:
         raise InvalidError("a transaction needs a guard or a write")
@@ -181,6 +182,8 @@ def check_transaction(guards: Sequence[Guard], writes: Sequence[Write]) -> None:
         written.add(write.key)
     if "" in written or any(not guard.key for guard in guards):
         raise InvalidError("a transaction has an empty key")
+    if any(isinstance(guard, SameIncarnation) and guard.create_revision <= 0 for guard in guards):
+        raise InvalidError("a SameIncarnation guard needs the revision that created its key")
 
 
 class Store(Protocol):
