@@ -84,6 +84,8 @@ def install(tools: Sequence[Tool]) -> list[str]:
     Raises:
         ScriptError: not root, no apt-get, or the archive would not; it names the packages.
     """
+    if not tools:
+        return []
     packages = install_packages([tool.packages for tool in tools])
     if still := missing(tools):
         raise ScriptError(
