@@ -14,8 +14,8 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,9 @@ SHARED_FOLDERS = [
 ANSWER_SECONDS = 2.0
 """A daemon answers a ping within milliseconds, or is still starting, or hangs."""
 
+REQUEST_SECONDS = 60.0
+"""Loading an image of 2 MB takes 0.2 s; a busy disk may take its time."""
+
 START_SECONDS = 60.0
 """It takes a second on a quiet machine, and ten on one that is also installing things."""
 
@@ -52,21 +55,51 @@ LOG_LINES_SHOWN = 15
 def answers(path: Path) -> bool:
     """Tell whether a Docker daemon answers at the socket *path*."""
     try:
-        with _connected(path) as connection:
-            connection.request("GET", "/_ping")
-            return connection.getresponse().status == http.client.OK
+        status, _ = _request(path, "GET", "/_ping", seconds=ANSWER_SECONDS)
     except (OSError, http.client.HTTPException):
         return False
+    return status == http.client.OK
 
 
-@contextmanager
-def _connected(path: Path) -> Iterator[http.client.HTTPConnection]:
-    connection = http.client.HTTPConnection("docker", timeout=ANSWER_SECONDS)
+def load_images(path: Path, archive: bytes) -> None:
+    """Load an archive of images into the daemon at *path*. Loading it again changes nothing.
+
+    Raises:
+        ScriptError: Docker refused it.
+    """
+    status, said = _request(path, "POST", "/images/load?quiet=1", archive)
+    if status != http.client.OK or b'"error"' in said:
+        raise ScriptError(f"Docker did not load the image: {said.decode(errors='replace')}")
+
+
+def remove_image(path: Path, tag: str) -> bool:
+    """Remove an image, and tell whether there was one.
+
+    Raises:
+        ScriptError: Docker refused, say because a container uses it.
+    """
+    status, said = _request(path, "DELETE", f"/images/{tag}")
+    if status not in (http.client.OK, http.client.NOT_FOUND):
+        raise ScriptError(f"Docker did not remove {tag}: {said.decode(errors='replace')}")
+    return status == http.client.OK
+
+
+def _request(
+    path: Path, method: str, target: str, body: bytes = b"", seconds: float = REQUEST_SECONDS
+) -> tuple[int, bytes]:
+    """Return the status and the body of the daemon's answer.
+
+    Raises:
+        OSError: nobody listens at *path*, or there was no answer in time.
+    """
+    connection = http.client.HTTPConnection("docker", timeout=seconds)
     connection.sock = socket.socket(socket.AF_UNIX)
     try:
-        connection.sock.settimeout(ANSWER_SECONDS)
+        connection.sock.settimeout(seconds)
         connection.sock.connect(str(path))
-        yield connection
+        connection.request(method, target, body, {"Content-Type": "application/x-tar"})
+        answer = connection.getresponse()
+        return answer.status, answer.read()
     finally:
         connection.close()
 
@@ -175,13 +208,15 @@ class LocalDockerd:
     def _bridges(self) -> set[str]:
         """Return the network links that the daemon made, by asking it for its networks."""
         try:
-            with _connected(self.socket) as connection:
-                connection.request("GET", '/networks?filters={"driver":["bridge"]}')
-                networks = json.loads(connection.getresponse().read())
+            networks = json.loads(_request(self.socket, "GET", "/networks")[1])
         except (OSError, http.client.HTTPException, ValueError):
             return set()
         name = "com.docker.network.bridge.name"
-        return {n["Options"].get(name) or f"br-{n['Id'][:12]}" for n in networks}
+        return {
+            network["Options"].get(name) or f"br-{network['Id'][:12]}"
+            for network in networks
+            if network["Driver"] == "bridge"
+        }
 
 
 def _wait(condition: Callable[[], bool], seconds: float, otherwise: str) -> None:
