@@ -39,7 +39,8 @@ async def lead(
 
     Args:
         create_revision: of the election key that makes this manager the leader.
-        store, view: what is decided on and written to.
+        store: what is written to.
+        view: what is decided on.
         clock: for records and for the measure of silence.
         source: of ids and jitter.
 

@@ -1,0 +1,127 @@
+"""The view: a snapshot, then every change; what we wrote ourselves is not undone by its echo."""
+
+import random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cluster.model import NodeId, Service, ServiceId, Task, TaskId
+from manager import records
+from manager.store import keys
+from manager.store.interface import (
+    Changed,
+    Delete,
+    KeyValue,
+    Listing,
+    Put,
+    Removed,
+    WatchBatch,
+)
+from manager.view import Batch, View
+from tests.harness.leading import service_spec
+
+
+def task(name: str, node: str = "", failures: int = 0) -> Task:
+    return Task(
+        id=TaskId(name),
+        service_id=ServiceId("s"),
+        spec_version=1,
+        node_id=NodeId(node),
+        failures=failures,
+    )
+
+
+def item(value: Task | Service, revision: int) -> KeyValue:
+    return KeyValue(records.key_of(value), records.encode(value), revision, revision)
+
+
+def test_an_echo_of_what_we_wrote_changes_nothing() -> None:
+    view = View()
+    view.listed(Listing(1, []))
+    heard: list[Batch] = []
+    view.subscribe(heard.append)
+    view.committed(2, [Put(keys.task(TaskId("a")), records.encode(task("a")))])
+    view.committed(3, [Delete(keys.task(TaskId("a")))])
+    view.watched(WatchBatch(2, [Changed(item(task("a"), 2))]))
+    view.watched(WatchBatch(3, [Removed(keys.task(TaskId("a")), 3)]))
+    assert not view.tasks
+    assert len(heard) == 2
+
+
+def test_a_listing_from_before_our_write_does_not_undo_it() -> None:
+    view = View()
+    view.listed(Listing(1, []))
+    view.committed(5, [Put(keys.task(TaskId("new")), records.encode(task("new")))])
+    view.listed(Listing(4, [item(task("other"), 4)]))
+    assert set(view.tasks) == {"new", "other"}
+    view.listed(Listing(6, [item(task("other"), 4)]))
+    assert set(view.tasks) == {"other"}
+
+
+def test_indexes_follow_their_objects() -> None:
+    view = View()
+    view.listed(Listing(1, [item(task("a", "n1"), 1)]))
+    view.watched(WatchBatch(2, [Changed(item(task("a", "n2"), 2))]))
+    assert not list(view.tasks_on_node(NodeId("n1")))
+    assert [t.id for t in view.tasks_on_node(NodeId("n2"))] == ["a"]
+    service = Service(id=ServiceId("s"), spec=service_spec("web"))
+    renamed = Service(id=ServiceId("s"), spec=service_spec("api"))
+    view.watched(WatchBatch(3, [Changed(item(service, 3))]))
+    view.watched(WatchBatch(4, [Changed(item(renamed, 4))]))
+    assert view.service_by_name("web") is None
+    assert view.service_by_name("api") is not None
+    view.watched(WatchBatch(5, [Removed(records.key_of(service), 5)]))
+    assert view.service_by_name("api") is None
+
+
+NAMES = st.sampled_from("abcd")
+STEPS = st.lists(st.tuples(NAMES, st.booleans(), st.booleans(), st.booleans()), max_size=30)
+
+
+@given(steps=STEPS, seed=st.integers(0, 1000))
+def test_any_mix_of_own_writes_watch_and_relists_ends_as_the_store(
+    steps: list[tuple[str, bool, bool, bool]], seed: int
+) -> None:
+    """The store is a dictionary here; its watch lags behind what we commit ourselves."""
+    view, truth, source = View(), {}, random.Random(seed)
+    unheard: list[WatchBatch] = []
+    history: list[Listing] = [Listing(1, [])]
+    view.listed(history[0])
+    diffs: dict[str, int] = {}
+
+    def note(batch: Batch) -> None:
+        for change in batch.changes:
+            diffs[records.key_of(change.either)] = change.new.version if change.new else 0
+
+    view.subscribe(note)
+    for revision, (name, is_put, is_own, relists) in enumerate(steps, start=2):
+        value = task(name, node=source.choice("xy"), failures=revision)
+        key = records.key_of(value)
+        if is_put:
+            truth[key] = item(value, revision)
+            unheard.append(WatchBatch(revision, [Changed(truth[key])]))
+            write = Put(key, records.encode(value))
+        elif truth.pop(key, None):
+            unheard.append(WatchBatch(revision, [Removed(key, revision)]))
+            write = Delete(key)
+        else:
+            continue
+        history.append(Listing(revision, list(truth.values())))
+        if is_own:
+            view.committed(revision, [write])
+        while unheard and source.random() < 0.4:
+            view.watched(unheard.pop(0))
+        if relists:
+            view.listed(history[-1])
+            unheard = [batch for batch in unheard if batch.revision > history[-1].revision]
+    for batch in unheard:
+        view.watched(batch)
+    assert {records.key_of(t): t.version for t in view.tasks.values()} == {
+        key: kv.mod_revision for key, kv in truth.items()
+    }
+    assert {key: version for key, version in diffs.items() if version} == {
+        key: kv.mod_revision for key, kv in truth.items()
+    }
+    for node in "xy":
+        on_node = {t.id for t in view.tasks_on_node(NodeId(node))}
+        assert on_node == {t.id for t in view.tasks.values() if t.node_id == node}
