@@ -149,10 +149,18 @@ class EtcdProcess:
             )
         self._initial_cluster = initial_cluster
 
+    def spawn_again(self) -> None:
+        """Start again after ``kill`` or ``stop``; ``wait_ready`` tells when it serves."""
+        self.spawn(self._initial_cluster)
+
     def start(self) -> None:
         """Start again after ``kill`` or ``stop``, and wait until it serves."""
-        self.spawn(self._initial_cluster)
+        self.spawn_again()
         self.wait_ready()
+
+    def forget(self) -> None:
+        """Remove the data of a member that does not run."""
+        shutil.rmtree(self._data)
 
     def wait_ready(self) -> None:
         """Wait until the member answers a linearizable read.

@@ -6,8 +6,8 @@ says what is known of its effect.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Generator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -169,10 +169,10 @@ class Endpoint:
             answer: Answer = await call(ask, metadata=metadata, timeout=seconds)
             return answer
 
-    @asynccontextmanager
-    async def stream(
+    @contextmanager
+    def stream(
         self, method: Method[Ask, Answer], metadata: Metadata
-    ) -> AsyncGenerator[Stream[Ask, Answer], None]:
+    ) -> Generator[Stream[Ask, Answer], None, None]:
         """Open a stream for the time of the context."""
         with _translated(self.address):
             call = self._method(self._channel.stream_stream, method)(metadata=metadata)

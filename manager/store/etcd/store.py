@@ -173,7 +173,7 @@ class EtcdStore:
         ) -> pb.LeaseKeepAliveResponse:
             try:
                 async with asyncio.timeout(seconds):
-                    async with endpoint.stream(KEEP_ALIVE, metadata) as stream:
+                    with endpoint.stream(KEEP_ALIVE, metadata) as stream:
                         await stream.write(ask)
                         return await stream.read()
             except TimeoutError:

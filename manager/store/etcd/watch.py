@@ -102,7 +102,7 @@ async def follow(
         cursor.restart()
         try:
             metadata = await endpoints.metadata(endpoint)
-            async with endpoint.stream(WATCH, metadata) as stream:
+            with endpoint.stream(WATCH, metadata) as stream:
                 newest_there = await _open(stream, prefix, cursor)
                 refused = False
                 endpoints.answered(endpoint)
