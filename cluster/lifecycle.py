@@ -30,11 +30,13 @@ def live(task: Task) -> bool:
 
 
 def occupies(task: Task) -> bool:
-    """Tell whether the task still takes room and ports on its node (I1).
+    """Tell whether the task takes room and ports on its node (I1).
 
-    A task that was asked to stop counts until its end was seen.
+    It does from the moment it is bound: a global service's task that only waits for its node
+    to be checked does not yet. A task that was asked to stop counts until its end was seen.
     """
-    return bool(task.node_id) and not task.status.state.finished
+    bound = bool(task.node_id) and task.status.state >= TaskState.ASSIGNED
+    return bound and not task.status.state.finished
 
 
 def needs_replacing(old: TaskSpec, new: TaskSpec) -> bool:
