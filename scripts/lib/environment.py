@@ -31,30 +31,36 @@ def is_current(*, with_tests: bool) -> bool:
 
 def make(steps: Steps, *, with_tests: bool) -> None:
     """Make ``.venv`` anew, or bring it up to date; with what tests need, if asked."""
-    _need_ensurepip(steps)
     STAMP.unlink(missing_ok=True)
     if not _works():
         with steps.step("virtual environment .venv"):
+            need_ensurepip(sys.executable)
             shutil.rmtree(HOME, ignore_errors=True)
             run_quietly([sys.executable, "-m", "venv", str(HOME)])
     with steps.step("Python packages, as requirements.lock has them") as step:
-        pip_install(PYTHON, _locked("pip"))
-        pip_install(
-            PYTHON,
-            "--constraint",
-            str(LOCK),
-            "--build-constraint",
-            str(LOCK),
-            "--editable",
-            str(TREE),
-            *(["--group", f"{TREE}/pyproject.toml:dev"] if with_tests else []),
-        )
+        groups = ["--group", f"{TREE}/pyproject.toml:dev"] if with_tests else []
+        pip_install_locked(PYTHON, "--editable", str(TREE), *groups)
         step.note = "with those of the tests" if with_tests else "without those of the tests"
     STAMP.write_text(json.dumps({"wanted": _wanted(), "with_tests": with_tests}) + "\n")
 
 
-def pip_install(python: Path, *arguments: str) -> None:
-    """Run ``pip install`` in the environment of *python*."""
+def pip_install_locked(python: Path, *arguments: str) -> None:
+    """Run ``pip install`` in the environment of *python*, with the versions of the lock."""
+    _pip_install(python, _locked("pip"))  # the one that venv brings may be years old
+    lock = ["--constraint", str(LOCK), "--build-constraint", str(LOCK)]
+    _pip_install(python, *lock, *arguments)
+
+
+def need_ensurepip(python: str) -> None:
+    """Install Debian's package for ``venv``, which its python3 comes without."""
+    try:
+        run_quietly([python, "-c", "import ensurepip, venv"])
+    except ScriptError:
+        name = "import sys; print('python%d.%d-venv' % sys.version_info[:2])"
+        machine.install_packages([[run_quietly([python, "-c", name]).strip()]])
+
+
+def _pip_install(python: Path, *arguments: str) -> None:
     quiet = ["--disable-pip-version-check", "--no-input", "--quiet"]
     run_quietly([str(python), "-m", "pip", "install", *quiet, *arguments])
 
@@ -82,13 +88,3 @@ def _works() -> bool:
     except ScriptError:
         return False
     return version.strip() == sys.version
-
-
-def _need_ensurepip(steps: Steps) -> None:
-    """Install Debian's package of ``venv``, which its python3 comes without."""
-    try:
-        run_quietly([sys.executable, "-c", "import ensurepip, venv"])
-    except ScriptError:
-        version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-        with steps.step(f"{version}-venv"):
-            machine.install_packages([[f"{version}-venv"]])

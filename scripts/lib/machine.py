@@ -35,10 +35,14 @@ class Tool:
     packages: tuple[str, ...]
 
 
-TO_RUN = (
+TO_RUN_TASKS = (
     Tool("dockerd", ("docker.io",)),
     Tool("docker", ("docker-cli", "docker.io")),  # a package of its own since Debian 13
     Tool("iptables", ("iptables",)),
+)
+
+TO_RUN = (
+    *TO_RUN_TASKS,
     Tool("etcd", ("etcd-server",)),
     Tool("etcdctl", ("etcd-client",)),
     Tool("busybox", ("busybox-static",)),
