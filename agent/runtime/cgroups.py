@@ -6,7 +6,7 @@ namespace of its own reports numbers that mean nothing here, so then the groups 
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from agent.runtime.interface import ContainerId, ContainerUsage
@@ -25,21 +25,28 @@ class Cgroups:
         self._processes = processes
         self._found: dict[ContainerId, tuple[Path, Path]] = {}
 
-    def read(self, container_id: ContainerId, pid: int) -> ContainerUsage | None:
-        """Return what a running container uses; None if its group is not to be found."""
-        places = self._found.get(container_id) or self._find(container_id, pid)
-        if places is None:
-            return None
-        self._found[container_id] = places
-        cpu, memory = places
+    def __contains__(self, container_id: ContainerId) -> bool:
+        """Tell whether its process id is not needed any more to find the container's group."""
+        return container_id in self._found
+
+    def measure(
+        self, container_ids: set[ContainerId], pids: Mapping[ContainerId, int]
+    ) -> dict[ContainerId, ContainerUsage]:
+        """Return what those containers use whose groups can be found; forget all others."""
+        self._found = {key: place for key, place in self._found.items() if key in container_ids}
+        for container_id, pid in pids.items():
+            if (places := self._find(container_id, pid)) is not None:
+                self._found[container_id] = places
+        measured = {key: self._read(key) for key in tuple(self._found)}
+        return {key: usage for key, usage in measured.items() if usage is not None}
+
+    def _read(self, container_id: ContainerId) -> ContainerUsage | None:
+        cpu, memory = self._found[container_id]
         try:
             return ContainerUsage(cpu_total_nanos=_cpu_nanos(cpu), memory_bytes=_memory(memory))
         except (OSError, ValueError, KeyError):
             del self._found[container_id]  # it has ended
             return None
-
-    def forget_all_but(self, container_ids: set[ContainerId]) -> None:
-        self._found = {key: place for key, place in self._found.items() if key in container_ids}
 
     def _find(self, container_id: ContainerId, pid: int) -> tuple[Path, Path] | None:
         if not (self._root / "cgroup.controllers").exists():

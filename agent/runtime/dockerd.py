@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import itertools
 import json
+import re
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, TypeVar
@@ -43,7 +44,7 @@ PULL_SILENCE_SECONDS_MAX = 120.0  # a download that does not move at all for so 
 STOP_LOOK_SECONDS = (0.05, 0.1, 0.2, 0.4, 0.8)  # between looks for a container's end
 KILL_SECONDS_MAX = 30.0  # for a container to end after SIGKILL; longer: the kernel holds it
 REMOVAL_SECONDS_MAX = 30.0  # for somebody else's removal of the same container
-WATCHED = ("die", "destroy", "health_status", "kill", "oom", "pause", "start", "unpause")
+WATCHED = ("create", "die", "destroy", "health_status", "kill", "oom", "pause", "start", "unpause")
 
 
 class DockerRuntime:
@@ -55,6 +56,7 @@ class DockerRuntime:
         self._cgroups = Cgroups()
         self._networks: set[tuple[Owner, str]] = set()  # known to be there
         self._network_lock = asyncio.Lock()
+        self._listed: dict[ContainerId, tuple[_Summary, Container]] = {}  # the last listing
         self._ends: dict[ContainerId, asyncio.Event] = {}  # of those that are being stopped
 
     async def info(self) -> EngineInfo:
@@ -78,9 +80,15 @@ class DockerRuntime:
         rows = await self._engine.look(
             lambda client: client.get_json("/containers/json", all=1, filters=filters)
         )
-        ids = [ContainerId(row["Id"]) for row in rows]
-        seen = await asyncio.gather(*map(self.inspect, ids))
-        return [container for container in seen if container is not None]
+        seen = await asyncio.gather(*map(self._seen, rows))
+        summaries = zip(map(_summary, rows), seen, strict=True)
+        self._listed = {one.id: (summary, one) for summary, one in summaries if one is not None}
+        return [one for one in seen if one is not None]
+
+    async def _seen(self, row: Json) -> Container | None:
+        """Look closer only at what differs from the listing before."""
+        summary, container = self._listed.get(row["Id"], (None, None))
+        return container if summary == _summary(row) else await self.inspect(row["Id"])
 
     async def inspect(self, container_id: ContainerId) -> Container | None:
         inspected = await self._inspect(container_id)
@@ -119,9 +127,10 @@ class DockerRuntime:
             )
 
         try:
-            async for step in self._engine.stream(begin, _json_lines):
-                if "error" in step:
-                    raise refusals.no_image(image, str(step["error"]))
+            async with self._engine.stream(begin, _json_lines) as steps:
+                async for step in steps:
+                    if "error" in step:
+                        raise refusals.no_image(image, str(step["error"]))
         except (EngineRefusalError, RuntimeFailedError) as error:
             raise refusals.no_image(image, str(error)) from error
 
@@ -304,8 +313,8 @@ class DockerRuntime:
 
     # --- streams ------------------------------------------------------------------------------
 
-    async def events(self, owner: Owner) -> AsyncIterator[ContainerHint]:
-        self._networks.clear()
+    @contextlib.asynccontextmanager
+    async def listen(self, owner: Owner) -> AsyncIterator[AsyncIterator[ContainerHint]]:
         filters = json.dumps(
             {
                 "type": ["container"],
@@ -313,21 +322,29 @@ class DockerRuntime:
                 "label": _pairs(labels.owner_labels(owner)),
             }
         )
+        self._networks.clear()
         try:
-            async for event in self._engine.stream(
+            async with self._engine.stream(
                 lambda client: client.open_stream("GET", "/events", filters=filters), _json_lines
-            ):
-                container_id = ContainerId(event["Actor"]["ID"])
-                action = event["Action"]
-                if action == "die" and container_id in self._ends:
-                    self._ends[container_id].set()
-                yield ContainerHint(container_id, signalled=action == "kill")
+            ) as events:
+                yield self._hints(events)
         finally:
             self._networks.clear()
             self._engine.reset()
+
+    async def _hints(self, events: AsyncIterator[Json]) -> AsyncIterator[ContainerHint]:
+        async for event in events:
+            container_id = ContainerId(event["Actor"]["ID"])
+            action = event["Action"]
+            if action == "die" and container_id in self._ends:
+                self._ends[container_id].set()
+            yield ContainerHint(container_id, signalled=action == "kill")
         raise RuntimeUnavailableError("Docker ended the stream of events")
 
-    async def logs(self, container_id: ContainerId, wanted: LogRange) -> AsyncIterator[LogLine]:
+    @contextlib.asynccontextmanager
+    async def logs(
+        self, container_id: ContainerId, wanted: LogRange
+    ) -> AsyncIterator[AsyncIterator[LogLine]]:
         inspected = await self._inspect(container_id)
         if inspected is None:
             raise NoContainerError(f"container {container_id} is gone")
@@ -347,8 +364,8 @@ class DockerRuntime:
 
         read = log_frames.read_terminal if inspected["Config"]["Tty"] else log_frames.read
         try:
-            async for line in self._engine.stream(begin, lambda response: read(response.raw)):
-                yield line
+            async with self._engine.stream(begin, lambda response: read(response.raw)) as lines:
+                yield lines
         except EngineRefusalError as error:
             if _no_container(error):
                 raise NoContainerError(f"container {container_id} is gone") from error
@@ -363,18 +380,14 @@ class DockerRuntime:
     async def usage(
         self, container_ids: Collection[ContainerId]
     ) -> Mapping[ContainerId, ContainerUsage]:
-        inspected = await asyncio.gather(*map(self._inspect, container_ids))
+        unknown = [key for key in container_ids if key not in self._cgroups]
+        inspected = await asyncio.gather(*map(self._inspect, unknown))
         pids = {
             ContainerId(one["Id"]): int(one["State"]["Pid"])
             for one in inspected
             if one is not None and one["State"]["Running"]
         }
-        return await asyncio.to_thread(self._measure, pids)
-
-    def _measure(self, pids: Mapping[ContainerId, int]) -> dict[ContainerId, ContainerUsage]:
-        self._cgroups.forget_all_but(set(pids))
-        found = {key: self._cgroups.read(key, pid) for key, pid in pids.items()}
-        return {key: usage for key, usage in found.items() if usage is not None}
+        return await asyncio.to_thread(self._cgroups.measure, set(container_ids), pids)
 
     async def aclose(self) -> None:
         self._engine.close()
@@ -401,6 +414,19 @@ class DockerRuntime:
             await self._engine.act(call)
         except EngineRefusalError:
             return
+
+
+_Summary = tuple[str, str]
+
+
+def _summary(row: Json) -> _Summary:
+    """Return what of a listing's row changes when its container does.
+
+    That is its state, and what stands in brackets in "Up 2 minutes (healthy)" and
+    "Exited (0) 2 minutes ago".
+    """
+    bracketed = re.search(r"\(.*?\)", row["Status"])
+    return row["State"], bracketed[0] if bracketed else ""
 
 
 def _pairs(marks: Mapping[str, str]) -> list[str]:

@@ -223,26 +223,22 @@ class Engine:
         """Run *call*, which may take a while."""
         return await self._run(self._slow, call)
 
+    @contextlib.asynccontextmanager
     async def stream(
         self,
         begin: Callable[[Client], requests.Response],
         read: Callable[[requests.Response], Iterator[T]],
-    ) -> AsyncIterator[T]:
-        """Yield what *read* finds in the answer that *begin* gets, in a thread of its own.
+    ) -> AsyncIterator[AsyncIterator[T]]:
+        """Enter when the answer that *begin* asks for has begun; iterate what *read* finds in it.
 
-        The thread is never more than ``STREAM_ITEMS_MAX`` items ahead. Closing the iterator
-        breaks the connection, which ends the thread.
+        The reading thread is never more than ``STREAM_ITEMS_MAX`` items ahead. Leaving breaks
+        the connection, which ends the thread.
         """
         pump = _Pump(asyncio.get_running_loop(), lambda: begin(self._connected()), read)
         pump.start()
         try:
-            while True:
-                item = await pump.take()
-                if isinstance(item, _End):
-                    if item.error is not None:
-                        raise item.error
-                    return
-                yield item
+            await pump.begun()
+            yield pump.items()
         finally:
             pump.stop()
 
@@ -294,6 +290,9 @@ def _api(text: str) -> tuple[int, int]:
     return int(major), int(minor)
 
 
+_BEGUN = object()  # the first item of a stream
+
+
 class _End:
     """The last item of a stream."""
 
@@ -313,7 +312,7 @@ class _Pump:
         self._loop = loop
         self._begin = begin
         self._read = read
-        self._items: asyncio.Queue[Any] = asyncio.Queue()  # bounded by the slots
+        self._queue: asyncio.Queue[Any] = asyncio.Queue()  # bounded by the slots
         self._slots = threading.Semaphore(STREAM_ITEMS_MAX)
         self._stopped = threading.Event()
         self._lock = threading.Lock()
@@ -322,10 +321,20 @@ class _Pump:
     def start(self) -> None:
         threading.Thread(target=self._work, name="docker-stream", daemon=True).start()
 
-    async def take(self) -> Any:
-        item = await self._items.get()
-        self._slots.release()
-        return item
+    async def begun(self) -> None:
+        first = await self._queue.get()
+        if isinstance(first, _End) and first.error is not None:
+            raise first.error
+
+    async def items(self) -> AsyncIterator[Any]:
+        while True:
+            item = await self._queue.get()
+            self._slots.release()
+            if isinstance(item, _End):
+                if item.error is not None:
+                    raise item.error
+                return
+            yield item
 
     def stop(self) -> None:
         self._stopped.set()
@@ -350,7 +359,7 @@ class _Pump:
         with self._lock:
             self._response = response
         try:
-            if self._stopped.is_set():
+            if self._stopped.is_set() or not self._put(_BEGUN):
                 return
             for item in self._read(response):
                 self._slots.acquire()
@@ -363,7 +372,7 @@ class _Pump:
 
     def _put(self, item: Any) -> bool:
         try:
-            self._loop.call_soon_threadsafe(self._items.put_nowait, item)
+            self._loop.call_soon_threadsafe(self._queue.put_nowait, item)
         except RuntimeError:  # the loop has ended before us
             return False
         return True

@@ -25,6 +25,7 @@ What may fail:
 """
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import Enum
 from typing import NewType, Protocol
@@ -262,17 +263,19 @@ class Runtime(Protocol):
     async def remove(self, container_id: ContainerId) -> None:
         """Remove a container and its anonymous volumes, killing it if it runs."""
 
-    def events(self, owner: Owner) -> AsyncIterator[ContainerHint]:
-        """Yield hints at what happens to *owner*'s containers, from now on.
+    def listen(self, owner: Owner) -> AbstractAsyncContextManager[AsyncIterator[ContainerHint]]:
+        """Hear hints at what happens to *owner*'s containers, from the moment of entering.
 
-        Hints may be missing or doubled; several for one container may become one.
+        So a ``list`` inside leaves no gap. Hints may be missing or doubled all the same.
 
         Raises:
-            RuntimeUnavailableError: the connection broke: list anew, then listen again.
+            RuntimeUnavailableError: the connection broke: listen anew, then list again.
         """
 
-    def logs(self, container_id: ContainerId, wanted: LogRange) -> AsyncIterator[LogLine]:
-        """Yield what a container wrote, in order.
+    def logs(
+        self, container_id: ContainerId, wanted: LogRange
+    ) -> AbstractAsyncContextManager[AsyncIterator[LogLine]]:
+        """Read what a container wrote, in order.
 
         Raises:
             NoContainerError: it is gone.

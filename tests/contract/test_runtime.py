@@ -22,6 +22,7 @@ from agent.runtime.interface import (
     ContainerId,
     ContainerState,
     Health,
+    LogLine,
     LogRange,
     NetworkMissingError,
     NoContainerError,
@@ -237,43 +238,6 @@ async def until(condition: Callable[[], Awaitable[bool]]) -> None:
     async with asyncio.timeout(SECONDS_MAX):
         while not await condition():
             await asyncio.sleep(0.02)
-
-
-async def hints(bench: Bench) -> tuple[asyncio.Queue[ContainerHint], asyncio.Task[None]]:
-    """Listen in the background; return once it certainly hears."""
-    heard: asyncio.Queue[ContainerHint] = asyncio.Queue()
-
-    async def listen() -> None:
-        async for hint in bench.runtime.events(bench.owner):
-            heard.put_nowait(hint)
-
-    listener = asyncio.create_task(listen())
-    probe = await bench.runtime.create(bench.owner, bench.assignment(), task())
-
-    async def hears() -> bool:
-        await bench.runtime.start(probe.id)
-        await bench.runtime.kill(probe.id)
-        await asyncio.sleep(0.05)
-        return not heard.empty()
-
-    await until(hears)
-    await bench.runtime.remove(probe.id)
-    await until_quiet(heard, probe.id)
-    return heard, listener
-
-
-async def until_quiet(heard: asyncio.Queue[ContainerHint], container_id: ContainerId) -> None:
-    """Drop the hints at a container that was removed, to the last one."""
-    with contextlib.suppress(TimeoutError):
-        while True:
-            hint = await asyncio.wait_for(heard.get(), 0.5)
-            assert hint.container_id == container_id
-
-
-async def ended(listener: asyncio.Task[None]) -> None:
-    listener.cancel()
-    with contextlib.suppress(asyncio.CancelledError, RuntimeUnavailableError):
-        await listener
 
 
 # --- looking ----------------------------------------------------------------------------------
@@ -603,33 +567,45 @@ async def test_a_dead_container_still_tells_that_it_was_unhealthy(bench: Bench) 
 
 
 async def test_events_hint_at_what_happens_to_our_containers(bench: Bench) -> None:
-    heard, listener = await hints(bench)
-    bench.host.add_container(unique("foreign"), {})
-
-    container = await bench.running(task(EXITS_3))
-
-    async with asyncio.timeout(SECONDS_MAX):
+    async with asyncio.timeout(SECONDS_MAX), bench.runtime.listen(bench.owner) as hints:
+        await off_loop(functools.partial(bench.host.add_container, unique("foreign"), {}))
+        container = await bench.running(task(EXITS_3))
         while (await bench.see(container.id)).alive:
-            hint = await heard.get()
+            hint = await anext(hints)
             assert hint.container_id == container.id
             assert not hint.signalled
-    await ended(listener)
 
 
-async def test_events_tell_of_health_and_of_signals(bench: Bench) -> None:
-    heard, listener = await hints(bench)
-    container = await bench.running(with_check(HEALTHY, "true"))
-
-    async with asyncio.timeout(SECONDS_MAX):
+async def test_events_tell_of_health(bench: Bench) -> None:
+    async with asyncio.timeout(SECONDS_MAX), bench.runtime.listen(bench.owner) as hints:
+        container = await bench.running(with_check(HEALTHY, "true"))
         while (await bench.see(container.id)).health is not Health.HEALTHY:
-            await heard.get()
-        while not heard.empty():
-            heard.get_nowait()
+            await anext(hints)
+
+
+async def test_events_tell_of_signals(bench: Bench) -> None:
+    container = await bench.running(task())
+    async with asyncio.timeout(SECONDS_MAX), bench.runtime.listen(bench.owner) as hints:
         await off_loop(functools.partial(bench.host.stop_by_hand, container.id))
-        seen = [await heard.get()]
-        while not any(hint.signalled for hint in seen):
-            seen.append(await heard.get())
-    await ended(listener)
+        assert any([hint.signalled async for hint in first(2, hints)])
+
+
+async def test_events_tell_of_removals(bench: Bench) -> None:
+    container = await bench.running(task())
+    async with asyncio.timeout(SECONDS_MAX), bench.runtime.listen(bench.owner) as hints:
+        await off_loop(functools.partial(bench.host.remove_by_hand, container.id))
+        while await bench.runtime.inspect(container.id) is not None:
+            await anext(hints)
+
+
+async def drain(hints: AsyncIterator[ContainerHint]) -> None:
+    async for _ in hints:
+        pass
+
+
+async def first(count: int, hints: AsyncIterator[ContainerHint]) -> AsyncIterator[ContainerHint]:
+    for _ in range(count):
+        yield await anext(hints)
 
 
 # --- logs -------------------------------------------------------------------------------------
@@ -637,17 +613,22 @@ async def test_events_tell_of_health_and_of_signals(bench: Bench) -> None:
 
 async def written(bench: Bench, container_id: ContainerId, count: int) -> None:
     async def has_lines() -> bool:
-        return len([line async for line in bench.runtime.logs(container_id, LogRange())]) >= count
+        return len(await read(bench, container_id, LogRange())) >= count
 
     await until(has_lines)
+
+
+async def read(bench: Bench, container_id: ContainerId, wanted: LogRange) -> list[LogLine]:
+    async with bench.runtime.logs(container_id, wanted) as lines:
+        return [line async for line in lines]
 
 
 async def test_logs_are_read_in_order(bench: Bench) -> None:
     container = await bench.running(task(PRINTS))
     await written(bench, container.id, 3)
 
-    lines = [line async for line in bench.runtime.logs(container.id, LogRange())]
-    last = [line async for line in bench.runtime.logs(container.id, LogRange(tail=1))]
+    lines = await read(bench, container.id, LogRange())
+    last = await read(bench, container.id, LogRange(tail=1))
 
     assert [line.line for line in lines] == [b"line 1", b"line 2", b"line 3"]
     assert all(abs(line.at - time.time()) < SECONDS_MAX for line in lines)
@@ -657,17 +638,19 @@ async def test_logs_are_read_in_order(bench: Bench) -> None:
 async def test_logs_can_begin_at_a_moment(bench: Bench) -> None:
     container = await bench.running(task(PRINTS))
     await written(bench, container.id, 3)
-    wanted = LogRange(since=time.time() + 60)
 
-    assert [line async for line in bench.runtime.logs(container.id, wanted)] == []
+    assert await read(bench, container.id, LogRange(since=time.time() + 60)) == []
 
 
 async def test_following_ends_with_the_container(bench: Bench) -> None:
     container = await bench.running(task(PRINTS))
     seen = []
 
-    async with asyncio.timeout(SECONDS_MAX):
-        async for line in bench.runtime.logs(container.id, LogRange(follow=True)):
+    async with (
+        asyncio.timeout(SECONDS_MAX),
+        bench.runtime.logs(container.id, LogRange(follow=True)) as lines,
+    ):
+        async for line in lines:
             seen.append(line.line)
             if len(seen) == 3:
                 await bench.runtime.stop(container.id)
@@ -675,16 +658,28 @@ async def test_following_ends_with_the_container(bench: Bench) -> None:
     assert seen == [b"line 1", b"line 2", b"line 3"]
 
 
+async def test_following_can_be_given_up(bench: Bench) -> None:
+    container = await bench.running(task(PRINTS))
+
+    async with (
+        asyncio.timeout(SECONDS_MAX),
+        bench.runtime.logs(container.id, LogRange(follow=True)) as lines,
+    ):
+        assert (await anext(lines)).line == b"line 1"
+
+    assert (await bench.see(container.id)).alive
+
+
 async def test_logs_of_what_is_gone_say_so(bench: Bench) -> None:
     with pytest.raises(NoContainerError):
-        await anext(bench.runtime.logs(ContainerId("f" * 64), LogRange()))
+        await read(bench, ContainerId("f" * 64), LogRange())
 
 
 async def test_logs_that_cannot_be_read_say_so(bench: Bench) -> None:
     container = await bench.running(task(log=LogOptions(driver="none")))
 
     with pytest.raises(CannotRunError, match="does not support reading"):
-        await anext(bench.runtime.logs(container.id, LogRange()))
+        await read(bench, container.id, LogRange())
 
 
 # --- measuring --------------------------------------------------------------------------------
@@ -712,13 +707,10 @@ async def test_use_is_measured_of_running_containers_only(bench: Bench) -> None:
 
 async def test_a_dead_daemon_is_unavailable_and_its_containers_live_on(bench: Bench) -> None:
     container = await bench.running(task())
-    _, listener = await hints(bench)
-
-    await off_loop(bench.host.crash)
-
-    with pytest.raises(RuntimeUnavailableError):
-        async with asyncio.timeout(SECONDS_MAX):
-            await listener
+    async with asyncio.timeout(SECONDS_MAX), bench.runtime.listen(bench.owner) as hints:
+        await off_loop(bench.host.crash)
+        with pytest.raises(RuntimeUnavailableError):
+            await drain(hints)
     for call in (
         bench.runtime.info(),
         bench.runtime.list(bench.owner),
@@ -731,7 +723,8 @@ async def test_a_dead_daemon_is_unavailable_and_its_containers_live_on(bench: Be
         with pytest.raises(RuntimeUnavailableError):
             await call
     with pytest.raises(RuntimeUnavailableError):
-        await anext(bench.runtime.events(bench.owner))
+        async with bench.runtime.listen(bench.owner):
+            pass
 
     await off_loop(bench.host.come_back)
     (seen,) = await bench.runtime.list(bench.owner)
@@ -751,7 +744,7 @@ async def test_a_hung_daemon_is_unavailable(bench: Bench) -> None:
     assert (await bench.see(container.id)).alive
 
 
-async def off_loop(call: Callable[[], None]) -> None:
+async def off_loop(call: Callable[[], object]) -> None:
     """Run something that blocks; the fake's must stay on the loop."""
     method = call.func if isinstance(call, functools.partial) else call
     if isinstance(getattr(method, "__self__", None), FakeHost):

@@ -9,6 +9,7 @@ Which one, an engine finds by the container's command, then by its image.
 """
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -485,21 +486,33 @@ class FakeRuntime:
         if held := self.engine.held(container_id):
             self.engine.remove(held)
 
-    async def events(self, owner: Owner) -> AsyncIterator[ContainerHint]:
-        await self.engine.answer("events")
+    @contextlib.asynccontextmanager
+    async def listen(self, owner: Owner) -> AsyncIterator[AsyncIterator[ContainerHint]]:
+        await self.engine.answer("listen")
         queue = self.engine.listen(owner)
         try:
-            while (hint := await queue.get()) is not None:
-                yield hint
+            yield self._hints(queue)
         finally:
             self.engine.unlisten(queue)
+
+    @staticmethod
+    async def _hints(queue: asyncio.Queue[ContainerHint | None]) -> AsyncIterator[ContainerHint]:
+        while (hint := await queue.get()) is not None:
+            yield hint
         raise RuntimeUnavailableError("Docker ended the stream of events")
 
-    async def logs(self, container_id: ContainerId, wanted: LogRange) -> AsyncIterator[LogLine]:
+    @contextlib.asynccontextmanager
+    async def logs(
+        self, container_id: ContainerId, wanted: LogRange
+    ) -> AsyncIterator[AsyncIterator[LogLine]]:
         await self.engine.answer("logs")
         held = self._held(container_id)
         if held.spec.container.log.driver == "none":
             raise CannotRunError("configured logging driver does not support reading")
+        yield self._lines(held, wanted)
+
+    @staticmethod
+    async def _lines(held: _Held, wanted: LogRange) -> AsyncIterator[LogLine]:
         begin = 0
         if wanted.tail >= 0:
             begin = max(0, len(held.output) - wanted.tail)
