@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import platform
 import shutil
 import sys
 from pathlib import Path
@@ -67,7 +68,7 @@ def _pip_install(python: Path, *arguments: str) -> None:
 
 def _wanted() -> str:
     """Return a digest of all that the environment depends on."""
-    digest = hashlib.sha256(sys.version.encode())
+    digest = hashlib.sha256(platform.python_version().encode())
     for path in (TREE / "pyproject.toml", LOCK):
         digest.update(path.read_bytes())
     digest.update(str(TREE).encode())  # scripts in it name their interpreter by its path
@@ -84,7 +85,8 @@ def _locked(package: str) -> str:
 def _works() -> bool:
     """Tell whether ``.venv`` is whole and of the Python that runs this."""
     try:
-        version = run_quietly([str(PYTHON), "-c", "import pip, sys; print(sys.version)"])
+        printing = "import pip, platform; print(platform.python_version())"
+        version = run_quietly([str(PYTHON), "-c", printing])
     except ScriptError:
         return False
-    return version.strip() == sys.version
+    return version.strip() == platform.python_version()
