@@ -1,0 +1,147 @@
+"""Nodes, managers and the cluster that they make up; and what is measured of it."""
+
+from enum import Enum
+
+from cluster.model.base import ClusterId, ManagerId, NodeId, Object, SessionId, TaskId, Value
+from cluster.model.services import Platform
+from cluster.resources import Resources
+
+
+class Availability(Enum):
+    ACTIVE = "active"
+    PAUSE = "pause"  # cordoned: what runs stays, nothing new comes
+    DRAIN = "drain"  # cordoned, and what runs moves elsewhere
+
+
+class NodeSpec(Value, frozen=True):
+    """What an operator asks of a node."""
+
+    availability: Availability = Availability.ACTIVE
+    labels: dict[str, str] = {}
+
+
+class NodeDescription(Value, frozen=True):
+    """What an agent says of its host.
+
+    Attributes:
+        hostname: the node's name to people; ids stay unique if two hosts share it.
+        address: where other hosts reach it.
+        capacity: what tasks may reserve, all together.
+        engine_labels: labels of the Docker daemon.
+    """
+
+    hostname: str = ""
+    address: str = ""
+    platform: Platform = Platform()
+    capacity: Resources = Resources()
+    engine_version: str = ""
+    engine_labels: dict[str, str] = {}
+    agent_version: str = ""
+
+
+class NodeState(Enum):
+    UNKNOWN = "unknown"  # never heard of by a leader
+    READY = "ready"
+    DOWN = "down"
+
+
+class NodeStatus(Value, frozen=True):
+    """Whether a node can be reached, as the leader judges it."""
+
+    state: NodeState = NodeState.UNKNOWN
+    message: str = ""
+    changed_at: float = 0.0
+
+
+class Node(Object, frozen=True):
+    """A host that runs tasks.
+
+    Attributes:
+        spec: written by operators.
+        description: written by the manager that holds the agent's session.
+        status: written by the leader.
+    """
+
+    id: NodeId
+    spec: NodeSpec = NodeSpec()
+    description: NodeDescription = NodeDescription()
+    status: NodeStatus = NodeStatus()
+    created_at: float = 0.0
+
+
+class SessionState(Enum):
+    LIVE = "live"
+    SILENT = "silent"  # heartbeats ceased for the whole grace: the node may be taken as lost
+
+
+class Session(Object, frozen=True):
+    """Which manager holds an agent's session; lives under that manager's lease."""
+
+    id: SessionId
+    node_id: NodeId
+    manager_id: ManagerId
+    state: SessionState = SessionState.LIVE
+    opened_at: float = 0.0
+
+
+class Manager(Object, frozen=True):
+    """A manager that is up; lives under its own lease.
+
+    Attributes:
+        address: "host:port" at which agents, clients and other managers reach it.
+    """
+
+    id: ManagerId
+    address: str
+    hostname: str = ""
+    started_at: float = 0.0
+    software_version: str = ""
+
+
+class ClusterSpec(Value, frozen=True):
+    """Settings of the whole cluster.
+
+    Attributes:
+        heartbeat_period_seconds: an agent's; a node is lost after three missed ones.
+        task_history_limit: finished tasks kept per slot.
+    """
+
+    heartbeat_period_seconds: float = 1.0
+    task_history_limit: int = 5
+
+
+class Cluster(Object, frozen=True):
+    """The cluster itself; made by the first manager that finds an empty store."""
+
+    id: ClusterId
+    spec: ClusterSpec = ClusterSpec()
+    created_at: float = 0.0
+
+
+class TaskUsage(Value, frozen=True):
+    """What a task uses.
+
+    Attributes:
+        cpu_nanos: average since the last measurement, in billionths of one CPU.
+        memory_bytes: resident, without reclaimable cache.
+    """
+
+    task_id: TaskId
+    cpu_nanos: int = 0
+    memory_bytes: int = 0
+
+
+class NodeUsage(Value, frozen=True):
+    """What a host uses in all, and each of its tasks.
+
+    Attributes:
+        cpu_nanos: average since the last measurement, in billionths of one CPU.
+        memory_bytes: in use, without reclaimable cache.
+        measured_at: by the host's own clock.
+    """
+
+    node_id: NodeId
+    cpu_nanos: int = 0
+    memory_bytes: int = 0
+    measured_at: float = 0.0
+    tasks: tuple[TaskUsage, ...] = ()

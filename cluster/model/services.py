@@ -1,0 +1,198 @@
+"""Services: what somebody wants to run, where, how often, and what when it ends."""
+
+from enum import Enum
+
+from cluster.model.base import Object, ServiceId, StackId, Value
+from cluster.model.containers import ContainerSpec
+from cluster.resources import Resources
+
+
+class PublishedPort(Value, frozen=True):
+    """A port of the host that leads to a port of the container.
+
+    Attributes:
+        target: port inside the container, 1..65535.
+        published: port of the host; 0 lets Docker choose a free one.
+        protocol: "tcp", "udp" or "sctp".
+        host_ip: address of the host to listen on; empty is every address.
+    """
+
+    target: int
+    published: int = 0
+    protocol: str = "tcp"
+    host_ip: str = ""
+
+
+class NetworkMode(Enum):
+    """Where the container's network is: its own bridges, or one of Docker's fixed ones."""
+
+    NETWORKS = "networks"  # the networks that the spec lists, or Docker's default bridge if none
+    HOST = "host"
+    NONE = "none"
+
+
+class NetworkAttachment(Value, frozen=True):
+    """A network to join; for now a bridge of that name on each host.
+
+    Attributes:
+        network: full name, a stack's prefix included.
+        aliases: further names by which others on the network find the container.
+    """
+
+    network: str
+    aliases: tuple[str, ...] = ()
+
+
+class RestartCondition(Enum):
+    NONE = "none"
+    ON_FAILURE = "on-failure"
+    ANY = "any"
+
+
+class RestartPolicy(Value, frozen=True):
+    """Whether, when and how often a task that ended is replaced in its slot.
+
+    Attributes:
+        condition: which ends count.
+        delay_seconds: wait before each replacement. The first failure is replaced after just
+            this long; further failures in a row wait longer and longer on top of it
+            (``manager.reconcilers.restart``).
+        max_attempts: replacements at most within the window; 0 is no limit.
+        window_seconds: how far back attempts count; 0 is the whole history that is kept.
+    """
+
+    condition: RestartCondition = RestartCondition.ANY
+    delay_seconds: float = 0.0
+    max_attempts: int = 0
+    window_seconds: float = 0.0
+
+
+class Platform(Value, frozen=True):
+    """An operating system and an architecture, as Go names them; empty matches any."""
+
+    os: str = ""
+    architecture: str = ""
+
+
+class Placement(Value, frozen=True):
+    """Where a task may run.
+
+    Attributes:
+        constraints: expressions that all must hold (``cluster.constraints``).
+        platforms: any of them will do; empty is no demand.
+        max_replicas_per_node: of this service; 0 is no limit.
+    """
+
+    constraints: tuple[str, ...] = ()
+    platforms: tuple[Platform, ...] = ()
+    max_replicas_per_node: int = 0
+
+
+class TaskSpec(Value, frozen=True):
+    """The template that a service's tasks are made from.
+
+    Attributes:
+        reservations: set aside on the node; what the scheduler counts.
+        limits: enforced by the kernel; 0 is no limit.
+        force_update: a counter; raising it replaces every task though nothing else changed.
+    """
+
+    container: ContainerSpec
+    reservations: Resources = Resources()
+    limits: Resources = Resources()
+    network_mode: NetworkMode = NetworkMode.NETWORKS
+    networks: tuple[NetworkAttachment, ...] = ()
+    ports: tuple[PublishedPort, ...] = ()
+    restart: RestartPolicy = RestartPolicy()
+    placement: Placement = Placement()
+    force_update: int = 0
+
+
+class ServiceMode(Enum):
+    REPLICATED = "replicated"
+    GLOBAL = "global"
+
+
+class UpdateOrder(Enum):
+    STOP_FIRST = "stop-first"
+    START_FIRST = "start-first"
+
+
+class FailureAction(Enum):
+    PAUSE = "pause"
+    CONTINUE = "continue"
+    ROLLBACK = "rollback"
+
+
+class UpdateConfig(Value, frozen=True):
+    """How a change of the template reaches the running tasks.
+
+    Attributes:
+        parallelism: tasks replaced at a time; 0 is all at once.
+        delay_seconds: between one batch and the next.
+        monitor_seconds: how long after its start a task's failure counts against the update.
+        failure_action: what to do when too many fail.
+        max_failure_ratio: the share of failures, 0..1, that is still borne.
+        order: whether the old task stops before the new one starts.
+    """
+
+    parallelism: int = 1
+    delay_seconds: float = 0.0
+    monitor_seconds: float = 5.0
+    failure_action: FailureAction = FailureAction.PAUSE
+    max_failure_ratio: float = 0.0
+    order: UpdateOrder = UpdateOrder.STOP_FIRST
+
+
+class ServiceSpec(Value, frozen=True):
+    """What somebody wants to run.
+
+    Attributes:
+        name: unique among services; of a stack's service it begins with the stack's name and
+            an underscore.
+        stack: name of the stack it belongs to; empty if none.
+        labels: of the service, not of its containers.
+        replicas: of a replicated service; a global one ignores it.
+    """
+
+    name: str
+    task: TaskSpec
+    labels: dict[str, str] = {}
+    stack: str = ""
+    mode: ServiceMode = ServiceMode.REPLICATED
+    replicas: int = 1
+    update: UpdateConfig = UpdateConfig()
+    rollback: UpdateConfig = UpdateConfig()
+
+
+class Service(Object, frozen=True):
+    """A service as asked for now.
+
+    Attributes:
+        spec_version: the number of this spec; counts up with each change.
+    """
+
+    id: ServiceId
+    spec: ServiceSpec
+    spec_version: int = 1
+    created_at: float = 0.0
+    updated_at: float = 0.0
+
+
+class ServiceVersion(Object, frozen=True):
+    """A spec that a service had or has: stored once, named by its tasks, never changed."""
+
+    service_id: ServiceId
+    number: int
+    spec: ServiceSpec
+    created_at: float = 0.0
+
+
+class Stack(Object, frozen=True):
+    """A name that groups services; the services name it in ``spec.stack``."""
+
+    id: StackId
+    name: str
+    labels: dict[str, str] = {}
+    created_at: float = 0.0
+    updated_at: float = 0.0
