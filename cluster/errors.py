@@ -6,8 +6,10 @@
     ├── ConflictError       look again, then decide anew: the world has moved on
     │   └── (store) GuardFailedError, LeaseGoneError
     ├── ExistsError         choose another name
+    ├── StateError          bring it into another state first
     ├── ForbiddenError      ask someone who may
     ├── UnavailableError    try again later, perhaps elsewhere
+    │   ├── OverloadedError       and more slowly
     │   └── (store) StoreUnavailableError
     └── InternalError       a defect or a broken assumption of ours: report it
 
@@ -39,12 +41,20 @@ class ExistsError(ClusterError):
     """The name is in use."""
 
 
+class StateError(ClusterError):
+    """The object is not in a state in which that can be done."""
+
+
 class ForbiddenError(ClusterError):
     """The caller may not do that."""
 
 
 class UnavailableError(ClusterError):
     """Something that is needed does not answer now."""
+
+
+class OverloadedError(UnavailableError):
+    """Too much was asked at once, or the caller reads too slowly."""
 
 
 class InternalError(ClusterError):

@@ -1426,12 +1426,14 @@ class WatchMessage(_message.Message):
     SNAPSHOT_FIELD_NUMBER: _builtins.int
     EVENTS_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
-    """of the store, that this brings the reader to"""
+    """Of the store: up to it the reader now knows everything. 0: more of the same follows in the
+    next message, as a large snapshot comes in parts.
+    """
     snapshot: _builtins.bool
-    """everything there is: forget what you knew"""
+    """begins everything there is: forget what you knew"""
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___WatchEvent]:
-        """in no order within one revision"""
+        """none: nothing for this reader up to that revision"""
 
     def __init__(
         self,

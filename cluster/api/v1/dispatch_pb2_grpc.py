@@ -93,7 +93,8 @@ class DispatchServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PublishLogs(self, request_iterator, context):
-        """Send the logs that somebody asked for.
+        """Send the logs that somebody asked for: one call per wish, which ends with the log. The first
+        message is sent at once, without entries if there are none yet, to say whose wish it is.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -52,7 +52,9 @@ class DispatchStub:
     UpdateTaskStatus: _grpc.UnaryUnaryMultiCallable[_dispatch_pb2.UpdateTaskStatusRequest, _dispatch_pb2.UpdateTaskStatusResponse]
     """Report how far tasks have come; answered once the store holds it."""
     PublishLogs: _grpc.StreamUnaryMultiCallable[_dispatch_pb2.PublishLogsRequest, _dispatch_pb2.PublishLogsResponse]
-    """Send the logs that somebody asked for."""
+    """Send the logs that somebody asked for: one call per wish, which ends with the log. The first
+    message is sent at once, without entries if there are none yet, to say whose wish it is.
+    """
 
 @_typing.type_check_only
 class DispatchAsyncStub(DispatchStub):
@@ -66,7 +68,9 @@ class DispatchAsyncStub(DispatchStub):
     UpdateTaskStatus: _aio.UnaryUnaryMultiCallable[_dispatch_pb2.UpdateTaskStatusRequest, _dispatch_pb2.UpdateTaskStatusResponse]  # type: ignore[assignment]
     """Report how far tasks have come; answered once the store holds it."""
     PublishLogs: _aio.StreamUnaryMultiCallable[_dispatch_pb2.PublishLogsRequest, _dispatch_pb2.PublishLogsResponse]  # type: ignore[assignment]
-    """Send the logs that somebody asked for."""
+    """Send the logs that somebody asked for: one call per wish, which ends with the log. The first
+    message is sent at once, without entries if there are none yet, to say whose wish it is.
+    """
 
 class DispatchServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -107,6 +111,8 @@ class DispatchServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_dispatch_pb2.PublishLogsRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_dispatch_pb2.PublishLogsResponse, _abc.Awaitable[_dispatch_pb2.PublishLogsResponse]]:
-        """Send the logs that somebody asked for."""
+        """Send the logs that somebody asked for: one call per wish, which ends with the log. The first
+        message is sent at once, without entries if there are none yet, to say whose wish it is.
+        """
 
 def add_DispatchServicer_to_server(servicer: DispatchServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
