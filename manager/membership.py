@@ -156,9 +156,10 @@ class Membership:
         while True:
             await asyncio.sleep(min(lease.ttl_seconds / RENEWALS, lease.seconds_left()))
             while not await self._renew(lease):
-                if lease.seconds_left() <= 0:
+                left = lease.seconds_left()
+                if left <= 0:
                     return
-                await self._pause()
+                await self._pause(left)
 
     async def _renew(self, lease: HeldLease) -> bool:
         """Ask for one renewal; a lease that is gone has no seconds left afterwards."""
@@ -199,5 +200,5 @@ class Membership:
         except (StoreUnavailableError, TimeoutError):
             log.warning("lease %x is left to run out", self._granted)
 
-    async def _pause(self) -> None:
-        await asyncio.sleep(self._source.uniform(*RETRY_SECONDS))
+    async def _pause(self, seconds_max: float = RETRY_SECONDS[1]) -> None:
+        await asyncio.sleep(min(seconds_max, self._source.uniform(*RETRY_SECONDS)))
