@@ -90,7 +90,10 @@ class DockerHost(Host):
                 raise RuntimeError(f"dockerd of {self.name} ended:\n{dockerd.tail()}")
             return answers(self.docker_socket)
 
-        wait_until(is_ready, f"dockerd of {self.name} answers", seconds=DOCKERD_SECONDS)
+        try:
+            wait_until(is_ready, f"dockerd of {self.name} answers", seconds=DOCKERD_SECONDS)
+        except TimeoutError as error:
+            raise TimeoutError(f"{error}\n{dockerd.tail()}") from None
 
     def kill_dockerd(self) -> None:
         """Kill the daemon and its containerd at once; the containers run on."""
