@@ -88,7 +88,12 @@ class DockerRuntime:
     async def _seen(self, row: Json) -> Container | None:
         """Look closer only at what differs from the listing before."""
         summary, container = self._listed.get(row["Id"], (None, None))
-        return container if summary == _summary(row) else await self.inspect(row["Id"])
+        if summary == _summary(row):
+            return container
+        try:
+            return await self.inspect(row["Id"])
+        except RuntimeFailedError:  # one broken container must not hide all others
+            return container or translate.listed(row)
 
     async def inspect(self, container_id: ContainerId) -> Container | None:
         inspected = await self._inspect(container_id)

@@ -200,8 +200,19 @@ def _errors_as_ours() -> Iterator[None]:
         http.client.HTTPException,
         OSError,
     ) as error:
-        what = " ".join(str(error).split())
-        raise RuntimeUnavailableError(f"Docker does not answer: {what}") from error
+        raise RuntimeUnavailableError(f"Docker does not answer: {_cause(error)}") from error
+
+
+def _cause(error: BaseException) -> str:
+    """Return what lies at the bottom of the libraries' layers of errors, in a few words."""
+    innermost = error
+    while (deeper := innermost.__cause__ or innermost.__context__) is not None:
+        innermost = deeper
+    if isinstance(innermost, TimeoutError):
+        return "it takes too long"
+    if isinstance(innermost, OSError) and innermost.strerror:
+        return innermost.strerror
+    return " ".join(str(innermost).split())
 
 
 class Engine:

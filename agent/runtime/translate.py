@@ -254,6 +254,26 @@ def observed(inspected: Mapping[str, Any]) -> Container | None:
     )
 
 
+def listed(row: Mapping[str, Any]) -> Container | None:
+    """Return the little that a listing says of a container that cannot be inspected."""
+    name = row["Names"][0].removeprefix("/") if row.get("Names") else ""
+    marks: dict[str, str] = row.get("Labels") or {}
+    task = labels.task_of(marks, name)
+    if task is None:
+        return None
+    state = _STATES[row["State"]]
+    code = re.search(r"\((\d+)\)", row["Status"]) if state is ContainerState.EXITED else None
+    return Container(
+        id=ContainerId(row["Id"]),
+        name=name,
+        task_id=task,
+        service_id=ServiceId(marks.get(labels.SERVICE, "")),
+        spec_version=_number(marks.get(labels.VERSION, "")),
+        state=state,
+        exit_code=int(code[1]) if code else None,
+    )
+
+
 def _number(text: str) -> int:
     return int(text) if text.isdecimal() else 0
 

@@ -1,0 +1,239 @@
+"""The agent's inner loop: look at the containers, decide, act; forever, manager or no manager.
+
+Two things wake it: news from the manager (``assign``) and news from the engine. The engine's
+events are only hints at which container to look at; a listing every few seconds, and after
+each break, finds whatever they missed. While the engine gives no answer nothing is decided
+anew about containers, for what was last seen still stands.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncIterator, Callable, Collection
+from typing import NoReturn
+
+from agent import reconciler
+from agent.assignments import AssignmentSet
+from agent.executor import Executor
+from agent.observed import Observed
+from agent.outbox import Outbox
+from agent.reconciler import Facts, Remove, Stop
+from agent.runtime.interface import (
+    Container,
+    ContainerHint,
+    ContainerId,
+    Owner,
+    Runtime,
+    RuntimeFailedError,
+    RuntimeUnavailableError,
+)
+from cluster.clock import Clock
+from cluster.model import TaskId
+
+log = logging.getLogger(__name__)
+
+LISTING_SECONDS = 10.0  # between listings: how long a missed hint can go unnoticed
+RETRY_SECONDS_MIN = 0.1  # after a break: a restarting daemon is missed for a fraction of a second
+RETRY_SECONDS_MAX = 5.0  # and one that is away longer is asked now and then
+LOOKS_MAX = 16  # hinted containers looked at at once; the rest wait their turn
+NETWORKS_SECONDS = 30.0  # between two searches for networks that nobody uses any more
+
+
+class Worker:
+    """Runs the tasks assigned to one node of one cluster.
+
+    Attributes:
+        outbox: what is to be reported.
+        assigned: what was last assigned.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        owner: Owner,
+        *,
+        clock: Clock,
+        source: random.Random,
+        booted_at: float = 0.0,
+        on_connected: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.outbox = Outbox()
+        self.assigned = AssignmentSet()
+        self._runtime = runtime
+        self._owner = owner
+        self._clock = clock
+        self._source = source
+        self._booted_at = booted_at
+        self._on_connected = on_connected
+        self._observed = Observed()
+        self._news = asyncio.Event()
+        self._executor = Executor(
+            runtime,
+            owner,
+            self._observed,
+            self.outbox,
+            clock=clock,
+            source=source,
+            wake=self._news.set,
+        )
+        self._has_looked = False
+        self._found_dead: frozenset[ContainerId] = frozenset()
+        self._signalled_at: dict[ContainerId, float] = {}
+        self._hinted: dict[ContainerId, None] = {}  # in order
+        self._hint_came = asyncio.Event()
+        self._answered_at: float | None = None
+        self._networks_due_at = 0.0
+        self._breaks = 0
+
+    # --- what others see ----------------------------------------------------------------------
+
+    @property
+    def containers(self) -> Collection[Container]:
+        """Our containers as last seen."""
+        return self._observed.containers
+
+    def container_of(self, task_id: TaskId) -> Container | None:
+        """Return a task's container, if there is one."""
+        return next((one for one in self.containers if one.task_id == task_id), None)
+
+    def silence_seconds(self) -> float:
+        """Return for how long the engine has not answered; infinite if it never has."""
+        if self._answered_at is None:
+            return float("inf")
+        return self._clock.monotonic() - self._answered_at
+
+    def assign(self, assigned: AssignmentSet, *, is_whole: bool) -> None:
+        """Take what the manager wants now; *is_whole*: it also said how far each task has come."""
+        self.assigned = assigned
+        self.outbox.forget_all_but(assigned.tasks.keys())
+        if is_whole:
+            for task_id, status in self.outbox.known.items():
+                if status.state > assigned.tasks[task_id].state:
+                    self.outbox.renew(task_id)
+        self._news.set()
+
+    async def run(self) -> NoReturn:
+        """Work until cancelled; containers then stay as they are."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._watch())
+                group.create_task(self._look_at_hinted())
+                group.create_task(self._reconcile())
+        finally:
+            await self._executor.aclose()
+        raise AssertionError  # none of them returns
+
+    # --- decide, then do ----------------------------------------------------------------------
+
+    async def _reconcile(self) -> NoReturn:
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            if self._has_looked:
+                self._executor.apply(reconciler.plan(self._facts()))
+
+    def _facts(self) -> Facts:
+        return Facts(
+            now=self._clock.now(),
+            is_complete=self.assigned.is_complete,
+            assignments=self.assigned.tasks,
+            specs=self.assigned.specs,
+            containers=self._observed.containers,
+            statuses=self.outbox.known,
+            busy=self._executor.busy,
+            signalled_at=self._signalled_at,
+            found_dead=self._found_dead,
+            booted_at=self._booted_at,
+        )
+
+    # --- looking ------------------------------------------------------------------------------
+
+    async def _watch(self) -> NoReturn:
+        """Listen and list; after each break anew."""
+        while True:
+            try:
+                async with self._runtime.listen(self._owner) as hints:
+                    await self._list()
+                    self._executor.unbar()
+                    self._on_connected()
+                    self._breaks = 0
+                    async with asyncio.TaskGroup() as group:
+                        group.create_task(self._hear(hints))
+                        group.create_task(self._list_now_and_then())
+            except* (RuntimeUnavailableError, RuntimeFailedError) as errors:
+                self._breaks += 1
+                if self._breaks == 1:
+                    log.warning("lost Docker", extra={"error": str(errors.exceptions[0])})
+            longest = min(RETRY_SECONDS_MAX, RETRY_SECONDS_MIN * 2 ** min(self._breaks, 10))
+            await asyncio.sleep(self._source.uniform(0.5, 1.0) * longest)
+
+    async def _list_now_and_then(self) -> NoReturn:
+        while True:
+            await asyncio.sleep(LISTING_SECONDS * self._source.uniform(0.8, 1.2))
+            await self._list()
+            if self._clock.monotonic() >= self._networks_due_at:
+                await self._tidy_networks()
+
+    async def _list(self) -> None:
+        ticket = self._observed.begin()
+        containers = await self._runtime.list(self._owner)
+        self._answered()
+        if not self._has_looked:
+            self._found_dead = frozenset(one.id for one in containers if not one.alive)
+            log.info("found containers", extra={"count": len(containers)})
+            self._has_looked = True
+        if self._observed.note_all(ticket, containers):
+            self._news.set()
+        there = {one.id for one in self._observed.containers}
+        self._signalled_at = {key: at for key, at in self._signalled_at.items() if key in there}
+
+    async def _tidy_networks(self) -> None:
+        self._networks_due_at = self._clock.monotonic() + NETWORKS_SECONDS
+        if self.assigned.is_complete:
+            specs = self.assigned.specs.values()
+            keep = {one.network for spec in specs for one in spec.networks}
+            try:
+                await self._runtime.remove_unused_networks(self._owner, keep)
+            except RuntimeFailedError as error:
+                log.warning("cannot remove a network", extra={"error": str(error)})
+
+    async def _hear(self, hints: AsyncIterator[ContainerHint]) -> None:
+        async for hint in hints:
+            self._answered()
+            if hint.signalled and not self._is_our_signal(hint.container_id):
+                self._signalled_at[hint.container_id] = self._clock.now()
+            self._hinted[hint.container_id] = None
+            self._hint_came.set()
+
+    def _is_our_signal(self, container_id: ContainerId) -> bool:
+        return any(
+            isinstance(step, Stop | Remove) and step.container_id == container_id
+            for step in self._executor.busy.values()
+        )
+
+    async def _look_at_hinted(self) -> NoReturn:
+        while True:
+            await self._hint_came.wait()
+            self._hint_came.clear()
+            while self._hinted:
+                batch = list(self._hinted)[:LOOKS_MAX]
+                for container_id in batch:
+                    del self._hinted[container_id]
+                await asyncio.gather(*map(self._look, batch))
+
+    async def _look(self, container_id: ContainerId) -> None:
+        ticket = self._observed.begin()
+        try:
+            seen = await self._runtime.inspect(container_id)
+        except (RuntimeUnavailableError, RuntimeFailedError):
+            return  # the next listing will tell
+        self._answered()
+        if seen is None:
+            has_changed = self._observed.note_gone(ticket, container_id)
+        else:
+            has_changed = self._observed.note(ticket, seen)
+        if has_changed:
+            self._news.set()
+
+    def _answered(self) -> None:
+        self._answered_at = self._clock.monotonic()
