@@ -64,7 +64,7 @@ def main(arguments: Sequence[str]) -> int:
     )
     names = ["check", *(part.name for part in PARTS)]
     parser.add_argument("part", nargs="*", choices=[*names, "all"], default="all")
-    own, pytest_arguments = _split(list(arguments))
+    own, pytest_arguments = split(list(arguments))
     asked = parser.parse_args(own).part
     wanted = [name for name in names if "all" in asked or name in asked]
 
@@ -72,56 +72,71 @@ def main(arguments: Sequence[str]) -> int:
     outcomes = []
     for name in wanted:
         print(f"\n───── {name} ─────", flush=True)
-        step = Step(name)
-        with timed(step):
-            if name == "check":
-                outcome = _check(step)
-            else:
-                part = next(part for part in PARTS if part.name == name)
-                outcome = _pytest(part, step, pytest_arguments)
-        outcomes.append(outcome)
+        if name == "check":
+            outcomes.append(_check())
+        else:
+            part = next(part for part in PARTS if part.name == name)
+            outcomes.append(run_pytest(part, pytest_arguments))
     return _report(outcomes)
 
 
-def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
+def split(arguments: list[str]) -> tuple[list[str], list[str]]:
     """Return what stands before and after ``--``."""
     at = arguments.index("--") if "--" in arguments else len(arguments)
     return arguments[:at], arguments[at + 1 :]
 
 
-def _check(step: Step) -> Outcome:
-    code = subprocess.run(["make", "--no-print-directory", "check"], cwd=TREE, check=False)
-    return Outcome(step, code.returncode == 0, "", Counter())
+def _check() -> Outcome:
+    step = Step("check")
+    with timed(step):
+        done = subprocess.run(["make", "--no-print-directory", "check"], cwd=TREE, check=False)
+    return Outcome(step, done.returncode == 0, "", Counter())
 
 
-def _pytest(part: Part, step: Step, arguments: Sequence[str]) -> Outcome:
-    folder = Path("tests", part.name)
-    if not any((TREE / folder).rglob("test_*.py")):
+def run_pytest(
+    part: Part,
+    arguments: Sequence[str],
+    tree: Path = TREE,
+    python: Path = environment.PYTHON,
+) -> Outcome:
+    """Run the tests of *part*, show what pytest says, and return how it went."""
+    step = Step(part.name)
+    if not any((tree / "tests" / part.name).rglob("test_*.py")):
         return Outcome(step, passed=True, summary="has no tests yet", counts=Counter())
-    argv = [str(environment.PYTHON), "-m", "pytest", str(folder), *arguments]
+    argv = [str(python), "-m", "pytest", f"tests/{part.name}", *arguments]
     if part.parallel:
         argv += ["-n", str(os.cpu_count() or 1)]
     if sys.stdout.isatty():
         argv.append("--color=yes")
-    running = subprocess.Popen(argv, cwd=TREE, stdout=subprocess.PIPE, text=True, errors="replace")
     summary = ""
-    assert running.stdout is not None
-    for line in running.stdout:
-        print(line, end="", flush=True)
-        if found := SUMMARY.match(line):
-            summary = COLOUR.sub("", found["summary"])
-    code = running.wait()
-    counts = Counter(
-        {
-            found["outcome"].removesuffix("s"): int(found["number"])
-            for found in COUNT.finditer(summary)
-        }
-    )
+    with timed(step), _output_of(argv, tree) as running:
+        assert running.stdout is not None
+        for line in running.stdout:
+            print(line, end="", flush=True)
+            if found := SUMMARY.match(line):
+                summary = COLOUR.sub("", found["summary"])
+    counts = counted(summary)
     if counts["skipped"]:
         summary += " - a skipped test counts as failed: it was to be run"
     # Choosing by -k may leave a part without tests; a part that has lost its tests has failed.
-    nothing_chosen = code == PYTEST_NO_TESTS and bool(arguments)
-    return Outcome(step, (code == 0 or nothing_chosen) and not counts["skipped"], summary, counts)
+    nothing_chosen = running.returncode == PYTEST_NO_TESTS and bool(arguments)
+    passed = (running.returncode == 0 or nothing_chosen) and not counts["skipped"]
+    return Outcome(step, passed, summary, counts)
+
+
+def _output_of(argv: Sequence[str], tree: Path) -> "subprocess.Popen[str]":
+    return subprocess.Popen(argv, cwd=tree, stdout=subprocess.PIPE, text=True, errors="replace")
+
+
+def counted(summary: str) -> Counter[str]:
+    """Return the numbers in pytest's last line by their words, in the singular."""
+    plain = COLOUR.sub("", summary)
+    return Counter(
+        {
+            found["outcome"].removesuffix("s"): int(found["number"])
+            for found in COUNT.finditer(plain)
+        }
+    )
 
 
 def _report(outcomes: Sequence[Outcome]) -> int:
