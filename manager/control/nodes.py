@@ -1,0 +1,123 @@
+"""Nodes as operators see them: listed, labelled, paused, drained and forgotten."""
+
+from collections.abc import Collection, Mapping
+
+import msgspec
+
+from cluster.errors import ConflictError, InvalidError, StateError
+from cluster.lifecycle import occupies
+from cluster.model import Availability, Node, NodeState, SessionState
+from manager.control import summaries
+from manager.control.access import Access, Changes, Decision, as_stored
+from manager.control.references import find_node, node_name
+from manager.control.summaries import NodeSummary
+from manager.control.usage import Usages
+from manager.dispatch.node_labels import check_labels
+from manager.view import View
+
+
+class Nodes:
+    """The part of the Control API that is about nodes."""
+
+    def __init__(self, access: Access, usages: Usages) -> None:
+        self._access = access
+        self._view = access.view
+        self._usages = usages
+
+    async def all(self) -> list[NodeSummary]:
+        """Return the nodes by host name."""
+        heard = await self._usages.everywhere()
+        nodes = sorted(self._view.nodes.values(), key=lambda n: (n.description.hostname, n.id))
+        return [summaries.of_node(self._view, node, heard) for node in nodes]
+
+    async def get(self, reference: str) -> NodeSummary:
+        node = await self._access.read(lambda: find_node(self._view, reference))
+        heard = await self._usages.everywhere()
+        return summaries.of_node(self._view, self._view.nodes.get(node.id, node), heard)
+
+    async def update(
+        self,
+        reference: str,
+        *,
+        version: int = 0,
+        availability: Availability | None = None,
+        set_labels: Mapping[str, str],
+        remove_labels: Collection[str],
+    ) -> Node:
+        """Change what is asked of a node.
+
+        Args:
+            reference: of the node.
+            version: that the change was decided on; 0: it holds for any.
+            availability: None leaves it.
+            set_labels: added or replaced.
+            remove_labels: a missing one is no error.
+
+        Raises:
+            ConflictError: the node has changed since *version*.
+        """
+        for label in remove_labels:
+            if label in set_labels:
+                raise InvalidError(f"label '{label}' is both set and removed")
+        if version:
+            await self._access.reached(version)
+
+        def decide() -> Decision[Node]:
+            old = find_node(self._view, reference)
+            if version not in (0, old.version):
+                raise ConflictError(
+                    f"node '{node_name(self._view, old.id)}' has changed: the update was decided"
+                    f" on version {version}, it is at version {old.version} now"
+                    f" ({_as_it_is(old)}); look again: `clusterctl node inspect {old.id}`"
+                )
+            labels = {k: v for k, v in old.spec.labels.items() if k not in remove_labels}
+            labels |= set_labels
+            check_labels(labels)
+            spec = msgspec.structs.replace(
+                old.spec, availability=availability or old.spec.availability, labels=labels
+            )
+            changes = Changes()
+            if spec == old.spec:
+                return Decision(changes, lambda _: old)
+            new = msgspec.structs.replace(old, spec=spec)
+            changes.save(new)
+            return Decision(changes, lambda revision: as_stored(new, revision))
+
+        return await self._access.change(decide)
+
+    async def remove(self, reference: str, *, force: bool) -> None:
+        """Forget a node; an agent that still runs there makes it known anew.
+
+        Raises:
+            StateError: it can be reached, and *force* is not given.
+        """
+
+        def decide() -> Decision[None]:
+            node = find_node(self._view, reference)
+            session = self._view.sessions.get(node.id)
+            reachable = node.status.state is NodeState.READY or (
+                session is not None and session.state is SessionState.LIVE
+            )
+            if reachable and not force:
+                raise StateError(_still_there(self._view, node))
+            changes = Changes()
+            changes.drop(node)
+            if session is not None:
+                changes.drop(session)
+            return Decision(changes, lambda _: None)
+
+        await self._access.change(decide)
+
+
+def _as_it_is(node: Node) -> str:
+    labels = ", ".join(f"{name}={value}" for name, value in sorted(node.spec.labels.items()))
+    return f"{node.spec.availability.value}; {labels or 'no labels'}"
+
+
+def _still_there(view: View, node: Node) -> str:
+    name = node_name(view, node.id)
+    tasks = sum(occupies(task) for task in view.tasks_on_node(node.id))
+    return (
+        f"node '{name}' can be reached and has {tasks} tasks: stop its agent first,"
+        " or use --force to have its tasks run elsewhere"
+    )

@@ -1,0 +1,166 @@
+"""Tasks as users see them: listed, shown, and explained by the scheduler."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from cluster.clock import Clock
+from cluster.errors import InternalError
+from cluster.lifecycle import wanted
+from cluster.model import NodeId, Task, TaskSpec, TaskState
+from manager.control import summaries
+from manager.control.access import Access
+from manager.control.references import find_node, find_service, find_task, node_name, task_name
+from manager.control.summaries import TaskSummary
+from manager.view import View
+from scheduler import Demand, Explanation, explain, snapshot_of
+
+
+@dataclass(frozen=True, slots=True)
+class NodeVerdict:
+    """What the scheduler says of one node; no reasons: it would do."""
+
+    node_id: NodeId
+    hostname: str
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskExplanation:
+    """Why a task is or is not there.
+
+    Attributes:
+        text: in a sentence or two.
+        verdicts: by host name.
+    """
+
+    summary: TaskSummary
+    text: str
+    verdicts: tuple[NodeVerdict, ...]
+
+
+class Tasks:
+    """The part of the Control API that is about tasks."""
+
+    def __init__(self, access: Access, clock: Clock) -> None:
+        self._access = access
+        self._view = access.view
+        self._clock = clock
+
+    async def all(
+        self,
+        *,
+        service: str = "",
+        node: str = "",
+        stack: str = "",
+        ended: bool = False,
+    ) -> list[TaskSummary]:
+        """Return tasks by service name and slot, the newest first.
+
+        Args:
+            service: reference; only its tasks.
+            node: reference; only tasks there.
+            stack: name; only tasks of its services.
+            ended: also those that are meant to have ended.
+        """
+
+        def listed() -> list[Task]:
+            return list(_filtered(self._view, service, node, stack))
+
+        tasks = [task for task in await self._access.read(listed) if ended or wanted(task)]
+        found = [summaries.of_task(self._view, task) for task in tasks]
+        return sorted(
+            found,
+            key=lambda each: (
+                each.service_name,
+                each.task.slot,
+                each.node_hostname if not each.task.slot else "",
+                -each.task.created_at,
+                each.task.id,
+            ),
+        )
+
+    async def get(self, reference: str) -> tuple[TaskSummary, TaskSpec]:
+        """Return a task and the template that it runs."""
+        task = await self._access.read(lambda: find_task(self._view, reference))
+        version = self._view.version_of(task)
+        if version is None:
+            raise InternalError(
+                f"version {task.spec_version} of service {task.service_id}, which task {task.id}"
+                " runs, is not in the store"
+            )
+        return summaries.of_task(self._view, task), version.spec.task
+
+    async def explain(self, reference: str) -> TaskExplanation:
+        """Tell, node by node, why a task is or is not there."""
+        task = await self._access.read(lambda: find_task(self._view, reference))
+        _, spec = await self.get(task.id)
+        explanation = _judge(self._view, task, spec)
+        verdicts = [
+            NodeVerdict(each.node_id, each.node_name, tuple(map(str, each.reasons)))
+            for each in explanation.verdicts
+        ]
+        return TaskExplanation(
+            summaries.of_task(self._view, task),
+            f"{task_name(self._view, task)} {_told(self._view, task, explanation, self._clock.now())}",
+            tuple(sorted(verdicts, key=lambda each: (each.hostname, each.node_id))),
+        )
+
+
+def _filtered(view: View, service: str, node: str, stack: str) -> Iterable[Task]:
+    tasks: Iterable[Task] = view.tasks.values()
+    if service:
+        tasks = view.tasks_of_service(find_service(view, service).id)
+    if node:
+        node_id = find_node(view, node).id
+        tasks = (
+            [task for task in tasks if task.node_id == node_id]
+            if service
+            else view.tasks_on_node(node_id)
+        )
+    if stack:
+        tasks = [task for task in tasks if _stack_of(view, task) == stack]
+    return tasks
+
+
+def _stack_of(view: View, task: Task) -> str:
+    version = view.version_of(task)
+    return version.spec.stack if version else ""
+
+
+def _judge(view: View, task: Task, spec: TaskSpec) -> Explanation:
+    """Ask the scheduler as if the task had no room anywhere yet."""
+
+    def spec_of(other: Task) -> TaskSpec | None:
+        version = view.version_of(other)
+        return version.spec.task if version else None
+
+    others = (other for other in view.tasks.values() if other.id != task.id)
+    snapshot = snapshot_of(view.nodes.values(), others, spec_of)
+    pinned = NodeId("") if task.slot else task.node_id
+    return explain(snapshot, Demand.of(task.service_id, spec), node_id=pinned)
+
+
+def _told(view: View, task: Task, explanation: Explanation, now: float) -> str:
+    state, at = task.status.state, f"on node '{node_name(view, task.node_id)}'"
+    error = f": {task.status.error}" if task.status.error else ""
+    if state.finished:
+        return f"has ended {at if task.node_id else 'without a node'} ({state.value}){error}"
+    if not wanted(task):
+        return f"is being stopped {at if task.node_id else ''}".rstrip()
+    if state >= TaskState.ASSIGNED:
+        waits = f"; {_until(task, now)}" if task.desired_state is TaskState.READY else ""
+        return f"is {state.value} {at}{waits}{error}"
+    if view.leader is None:
+        return "waits: no manager leads just now, so nothing is placed"
+    if explanation.defects:
+        return f"cannot be placed anywhere: {'; '.join(explanation.defects)}"
+    if explanation.chosen:
+        return f"is about to be placed: node '{explanation.chosen.node_name}' would take it{error}"
+    if not explanation.verdicts:
+        return "waits: the cluster has no nodes"
+    return f"waits: {'; '.join(map(str, explanation.counted))}"
+
+
+def _until(task: Task, now: float) -> str:
+    seconds = task.start_after - now
+    return f"it may start in {seconds:.1f} s" if seconds > 0 else "it is about to be started"

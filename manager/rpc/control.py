@@ -1,0 +1,243 @@
+"""The Control API's edge: decode, call, encode."""
+# ruff: noqa: N802, ARG002 - gRPC's names, and its signature for all of them
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+from cluster import codec
+from cluster.api.v1 import control_pb2 as pb
+from cluster.api.v1 import types_pb2
+from cluster.api.v1.control_pb2_grpc import ControlServicer
+from cluster.model import ClusterSpec, ServiceSpec
+from manager.control.cluster import Clusters
+from manager.control.logs import Logs
+from manager.control.nodes import Nodes
+from manager.control.services import Services
+from manager.control.stacks import Stacks
+from manager.control.tasks import Tasks
+from manager.control.usage import Usages
+from manager.control.watching import Watching
+from manager.rpc import messages
+from manager.rpc.refusals import refusals
+
+Context = Any  # grpc.aio's context; the generated code asks for a mixture that does not exist
+
+
+@dataclass(frozen=True, slots=True)
+class ControlParts:
+    """What the edge leads to."""
+
+    clusters: Clusters
+    nodes: Nodes
+    usages: Usages
+    services: Services
+    tasks: Tasks
+    stacks: Stacks
+    watching: Watching
+    logs: Logs
+
+
+class ControlEdge(ControlServicer):
+    """Serves the Control API."""
+
+    def __init__(self, parts: ControlParts) -> None:
+        self._parts = parts
+
+    # --- the cluster ---
+
+    async def GetClusterInfo(
+        self, request: pb.GetClusterInfoRequest, context: Context
+    ) -> pb.GetClusterInfoResponse:
+        async with refusals(context):
+            return messages.cluster_info(await self._parts.clusters.info())
+
+    async def UpdateCluster(
+        self, request: pb.UpdateClusterRequest, context: Context
+    ) -> pb.UpdateClusterResponse:
+        async with refusals(context):
+            spec = codec.from_wire(request.spec, ClusterSpec)
+            cluster = await self._parts.clusters.update(request.version, spec)
+            return pb.UpdateClusterResponse(cluster=codec.to_wire(cluster, types_pb2.Cluster))
+
+    # --- nodes ---
+
+    async def ListNodes(
+        self, request: pb.ListNodesRequest, context: Context
+    ) -> pb.ListNodesResponse:
+        async with refusals(context):
+            nodes = await self._parts.nodes.all()
+            return pb.ListNodesResponse(nodes=map(messages.node_summary, nodes))
+
+    async def GetNode(self, request: pb.GetNodeRequest, context: Context) -> pb.GetNodeResponse:
+        async with refusals(context):
+            node = await self._parts.nodes.get(request.node)
+            return pb.GetNodeResponse(node=messages.node_summary(node))
+
+    async def UpdateNode(
+        self, request: pb.UpdateNodeRequest, context: Context
+    ) -> pb.UpdateNodeResponse:
+        async with refusals(context):
+            node = await self._parts.nodes.update(
+                request.node,
+                version=request.version,
+                availability=messages.availability_from(request.availability),
+                set_labels=dict(request.set_labels),
+                remove_labels=tuple(request.remove_labels),
+            )
+            return pb.UpdateNodeResponse(node=messages.node(node))
+
+    async def RemoveNode(
+        self, request: pb.RemoveNodeRequest, context: Context
+    ) -> pb.RemoveNodeResponse:
+        async with refusals(context):
+            await self._parts.nodes.remove(request.node, force=request.force)
+            return pb.RemoveNodeResponse()
+
+    async def GetUsage(self, request: pb.GetUsageRequest, context: Context) -> pb.GetUsageResponse:
+        async with refusals(context):
+            usages = self._parts.usages
+            found = usages.local() if request.local else await usages.everywhere()
+            return pb.GetUsageResponse(nodes=map(messages.heard_usage, found.values()))
+
+    # --- services ---
+
+    async def CreateService(
+        self, request: pb.CreateServiceRequest, context: Context
+    ) -> pb.CreateServiceResponse:
+        async with refusals(context):
+            spec = codec.from_wire(request.spec, ServiceSpec)
+            service = await self._parts.services.create(spec)
+            return pb.CreateServiceResponse(service=messages.service(service))
+
+    async def ListServices(
+        self, request: pb.ListServicesRequest, context: Context
+    ) -> pb.ListServicesResponse:
+        async with refusals(context):
+            services = await self._parts.services.all(request.stack)
+            return pb.ListServicesResponse(services=map(messages.service_summary, services))
+
+    async def GetService(
+        self, request: pb.GetServiceRequest, context: Context
+    ) -> pb.GetServiceResponse:
+        async with refusals(context):
+            service = await self._parts.services.get(request.service)
+            return pb.GetServiceResponse(service=messages.service_summary(service))
+
+    async def UpdateService(
+        self, request: pb.UpdateServiceRequest, context: Context
+    ) -> pb.UpdateServiceResponse:
+        async with refusals(context):
+            spec = codec.from_wire(request.spec, ServiceSpec)
+            service = await self._parts.services.update(request.service, request.version, spec)
+            return pb.UpdateServiceResponse(service=messages.service(service))
+
+    async def ScaleServices(
+        self, request: pb.ScaleServicesRequest, context: Context
+    ) -> pb.ScaleServicesResponse:
+        async with refusals(context):
+            services = await self._parts.services.scale(dict(request.replicas))
+            return pb.ScaleServicesResponse(services=map(messages.service, services))
+
+    async def RemoveServices(
+        self, request: pb.RemoveServicesRequest, context: Context
+    ) -> pb.RemoveServicesResponse:
+        async with refusals(context):
+            await self._parts.services.remove(request.services)
+            return pb.RemoveServicesResponse()
+
+    # --- tasks ---
+
+    async def ListTasks(
+        self, request: pb.ListTasksRequest, context: Context
+    ) -> pb.ListTasksResponse:
+        async with refusals(context):
+            tasks = await self._parts.tasks.all(
+                service=request.service,
+                node=request.node,
+                stack=request.stack,
+                ended=request.all,
+            )
+            return pb.ListTasksResponse(tasks=map(messages.task_summary, tasks))
+
+    async def GetTask(self, request: pb.GetTaskRequest, context: Context) -> pb.GetTaskResponse:
+        async with refusals(context):
+            summary, spec = await self._parts.tasks.get(request.task)
+            return pb.GetTaskResponse(
+                task=messages.task_summary(summary), spec=codec.to_wire(spec, types_pb2.TaskSpec)
+            )
+
+    async def ExplainTask(
+        self, request: pb.ExplainTaskRequest, context: Context
+    ) -> pb.ExplainTaskResponse:
+        async with refusals(context):
+            explained = await self._parts.tasks.explain(request.task)
+            return pb.ExplainTaskResponse(
+                task=messages.task_summary(explained.summary),
+                summary=explained.text,
+                verdicts=[
+                    pb.NodeVerdict(
+                        node_id=each.node_id, hostname=each.hostname, reasons=each.reasons
+                    )
+                    for each in explained.verdicts
+                ],
+            )
+
+    # --- stacks ---
+
+    async def DeployStack(
+        self, request: pb.DeployStackRequest, context: Context
+    ) -> pb.DeployStackResponse:
+        async with refusals(context):
+            specs = [codec.from_wire(spec, ServiceSpec) for spec in request.services]
+            done = await self._parts.stacks.deploy(request.name, specs, prune=request.prune)
+            return pb.DeployStackResponse(
+                services=[
+                    pb.DeployedService(
+                        service=messages.service(each.service),
+                        action=pb.DeployAction.Value(f"DEPLOY_ACTION_{each.action.name}"),
+                    )
+                    for each in done.services
+                ],
+                revision=done.revision,
+                left_over=done.left_over,
+            )
+
+    async def ListStacks(
+        self, request: pb.ListStacksRequest, context: Context
+    ) -> pb.ListStacksResponse:
+        async with refusals(context):
+            stacks = self._parts.stacks.all()
+            return pb.ListStacksResponse(stacks=map(messages.stack_summary, stacks))
+
+    async def RemoveStack(
+        self, request: pb.RemoveStackRequest, context: Context
+    ) -> pb.RemoveStackResponse:
+        async with refusals(context):
+            return pb.RemoveStackResponse(services=await self._parts.stacks.remove(request.stack))
+
+    # --- following ---
+
+    async def Watch(
+        self, request: pb.WatchRequest, context: Context
+    ) -> AsyncGenerator[pb.WatchMessage, None]:
+        async with refusals(context):
+            stream = self._parts.watching.watch(tuple(request.kinds), request.stack)
+            async with aclosing(stream) as seen:
+                async for each in seen:
+                    yield messages.watch_message(each)
+
+    async def StreamLogs(
+        self, request: pb.StreamLogsRequest, context: Context
+    ) -> AsyncGenerator[pb.StreamLogsMessage, None]:
+        async with refusals(context):
+            stream = self._parts.logs.stream(
+                request.service,
+                tuple(request.tasks),
+                messages.logs_asked_from(request.options),
+                local=request.local,
+            )
+            async with aclosing(stream) as chunks:
+                async for chunk in chunks:
+                    yield messages.log_chunk(chunk)

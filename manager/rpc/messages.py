@@ -1,0 +1,190 @@
+"""Summaries and logs as messages; objects themselves are ``cluster.codec``'s."""
+
+import re
+from enum import Enum
+from typing import TypeVar
+
+from cluster import codec
+from cluster.api.v1 import control_pb2, dispatch_pb2, types_pb2
+from cluster.errors import InvalidError
+from cluster.model import (
+    Availability,
+    Node,
+    NodeUsage,
+    Object,
+    Service,
+    Task,
+    TaskId,
+)
+from manager.control.cluster import ClusterInfo
+from manager.control.log_reading import LogChunk
+from manager.control.summaries import NodeSummary, ServiceSummary, StackSummary, TaskSummary
+from manager.control.watching import Seen
+from manager.dispatch.log_broker import LogEntry, LogStream
+from manager.dispatch.open_session import HeardUsage, LogsAsked
+
+E = TypeVar("E", bound=Enum)
+
+
+def node(value: Node) -> types_pb2.Node:
+    return codec.to_wire(value, types_pb2.Node)
+
+
+def service(value: Service) -> types_pb2.Service:
+    return codec.to_wire(value, types_pb2.Service)
+
+
+def service_summary(value: ServiceSummary) -> control_pb2.ServiceSummary:
+    return control_pb2.ServiceSummary(
+        service=service(value.service),
+        tasks_desired=value.tasks_desired,
+        tasks_running=value.tasks_running,
+        tasks_current=value.tasks_current,
+    )
+
+
+def stack_summary(value: StackSummary) -> control_pb2.StackSummary:
+    return control_pb2.StackSummary(
+        stack=codec.to_wire(value.stack, types_pb2.Stack),
+        services=value.services,
+        tasks_desired=value.tasks_desired,
+        tasks_running=value.tasks_running,
+    )
+
+
+def task_summary(value: TaskSummary) -> control_pb2.TaskSummary:
+    return control_pb2.TaskSummary(
+        task=codec.to_wire(value.task, types_pb2.Task),
+        service_name=value.service_name,
+        node_hostname=value.node_hostname,
+        image=value.image,
+    )
+
+
+def task_summary_from(message: control_pb2.TaskSummary) -> TaskSummary:
+    return TaskSummary(
+        codec.from_wire(message.task, Task),
+        message.service_name,
+        message.node_hostname,
+        message.image,
+    )
+
+
+def node_summary(value: NodeSummary) -> control_pb2.NodeSummary:
+    message = control_pb2.NodeSummary(
+        node=node(value.node),
+        manager_id=value.manager_id or "",
+        reserved=codec.to_wire(value.reserved, types_pb2.Resources),
+        tasks_running=value.tasks_running,
+        tasks_total=value.tasks_total,
+    )
+    if value.heard is not None:
+        message.heard_seconds_ago = value.heard.heard_seconds_ago
+        if value.heard.usage.measured_at:
+            message.usage.CopyFrom(codec.to_wire(value.heard.usage, types_pb2.NodeUsage))
+    return message
+
+
+def heard_usage(value: HeardUsage) -> control_pb2.HeardUsage:
+    return control_pb2.HeardUsage(
+        usage=codec.to_wire(value.usage, types_pb2.NodeUsage),
+        heard_seconds_ago=value.heard_seconds_ago,
+    )
+
+
+def heard_usage_from(message: control_pb2.HeardUsage) -> HeardUsage:
+    return HeardUsage(codec.from_wire(message.usage, NodeUsage), message.heard_seconds_ago)
+
+
+def cluster_info(value: ClusterInfo) -> control_pb2.GetClusterInfoResponse:
+    return control_pb2.GetClusterInfoResponse(
+        cluster=codec.to_wire(value.cluster, types_pb2.Cluster),
+        managers=[codec.to_wire(manager, types_pb2.Manager) for manager in value.managers],
+        leader_id=value.leader_id or "",
+        answered_by_id=value.answered_by_id,
+        store_members=[
+            control_pb2.StoreMember(
+                endpoint=member.endpoint,
+                reachable=member.reachable,
+                server_version=member.server_version,
+                size_bytes=member.size_bytes,
+                leader=member.leads,
+                error=member.error,
+            )
+            for member in value.store_members
+        ],
+        revision=value.revision,
+        nodes_ready=value.nodes_ready,
+        nodes_total=value.nodes_total,
+        services_total=value.services_total,
+        tasks_running=value.tasks_running,
+        capacity=codec.to_wire(value.capacity, types_pb2.Resources),
+        reserved=codec.to_wire(value.reserved, types_pb2.Resources),
+    )
+
+
+def watch_message(value: Seen) -> control_pb2.WatchMessage:
+    return control_pb2.WatchMessage(
+        revision=value.revision,
+        snapshot=value.snapshot,
+        events=[
+            control_pb2.WatchEvent(removed=change.new is None, object=_any_object(change.either))
+            for change in value.changes
+        ],
+    )
+
+
+def _any_object(value: Object) -> control_pb2.AnyObject:
+    name = type(value).__name__
+    field = re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+    return control_pb2.AnyObject(**{field: codec.to_wire(value, getattr(types_pb2, name))})
+
+
+def log_chunk(value: LogChunk) -> control_pb2.StreamLogsMessage:
+    return control_pb2.StreamLogsMessage(
+        entries=[log_entry(entry) for entry in value.entries],
+        tasks=[task_summary(each) for each in value.tasks],
+        warnings=value.warnings,
+    )
+
+
+def log_entry(value: LogEntry) -> dispatch_pb2.LogEntry:
+    return dispatch_pb2.LogEntry(
+        task_id=value.task_id, stream=_STREAMS[value.stream], at=value.at, line=value.line
+    )
+
+
+def log_entry_from(message: dispatch_pb2.LogEntry) -> LogEntry:
+    stream = (
+        LogStream.STDERR if message.stream == dispatch_pb2.LOG_STREAM_STDERR else LogStream.STDOUT
+    )
+    return LogEntry(TaskId(message.task_id), stream, message.at, message.line)
+
+
+_STREAMS = {
+    LogStream.STDOUT: dispatch_pb2.LOG_STREAM_STDOUT,
+    LogStream.STDERR: dispatch_pb2.LOG_STREAM_STDERR,
+}
+
+
+def logs_asked(value: LogsAsked) -> dispatch_pb2.LogOptionsWanted:
+    return dispatch_pb2.LogOptionsWanted(follow=value.follow, tail=value.tail, since=value.since)
+
+
+def logs_asked_from(message: dispatch_pb2.LogOptionsWanted) -> LogsAsked:
+    return LogsAsked(message.follow, message.tail, message.since)
+
+
+def availability_from(number: int) -> Availability | None:
+    """Return what was asked for; None if nothing was.
+
+    Raises:
+        InvalidError: this version does not know it.
+    """
+    if number == types_pb2.AVAILABILITY_UNSPECIFIED:
+        return None
+    try:
+        name = types_pb2.Availability.Name(number)  # type: ignore[arg-type]
+        return Availability[name.removeprefix("AVAILABILITY_")]
+    except (ValueError, KeyError) as error:
+        raise InvalidError(f"availability {number} is not known to this version") from error

@@ -1,0 +1,213 @@
+"""One manager, put together: store, view, membership, election, sessions, and the server.
+
+    store ──▶ view ──▶ control, dispatch ──▶ gRPC server
+      └────▶ membership ──▶ election ──▶ reconcilers, while this manager leads
+
+The server starts when the view is complete, and goes on when the store is away: what is read
+is then as old as the outage, writes are refused, and all recovers by itself. On a stop the
+manager takes no more calls, gives up leading so that another leads at once, sends its agents
+away so that they go to others, and ends its lease.
+"""
+
+import asyncio
+import logging
+import platform
+import random
+from collections.abc import Callable
+
+from cluster import __version__
+from cluster.clock import Clock
+from cluster.errors import UnavailableError
+from cluster.ids import IdSource
+from cluster.model import Manager, ManagerId
+from cluster.settings import TlsFiles
+from manager import reconcilers
+from manager.config import host_and_port
+from manager.control.access import Access
+from manager.control.cluster import Clusters, Members, establish
+from manager.control.logs import Logs
+from manager.control.nodes import Nodes
+from manager.control.services import Services
+from manager.control.stacks import Stacks
+from manager.control.tasks import Tasks
+from manager.control.usage import Usages
+from manager.control.watching import Watching
+from manager.dispatch.assignments import Assignments
+from manager.dispatch.log_broker import LogBroker
+from manager.dispatch.session_keys import SessionKeys
+from manager.dispatch.sessions import Sessions
+from manager.dispatch.statuses import Statuses
+from manager.election import Election, Leadership
+from manager.membership import LEASE_SECONDS, HeldLease, Membership
+from manager.rpc.control import ControlEdge, ControlParts
+from manager.rpc.dispatch import DispatchEdge
+from manager.rpc.peers import GrpcPeers
+from manager.rpc.server import channel_credentials, make_server
+from manager.store.interface import LeaseId, Store, StoreUnavailableError
+from manager.view import View, follow
+
+log = logging.getLogger(__name__)
+
+# Calls that run when the manager stops get so long to end: streams were told to go before.
+CALLS_GRACE_SECONDS = 1.0
+
+# Between attempts while the store does not answer at the start.
+RETRY_SECONDS = 0.5
+
+
+class ManagerServer:
+    """A manager from its start to its stop."""
+
+    def __init__(
+        self,
+        store: Store,
+        members: Members,
+        *,
+        listen: str,
+        advertise: str = "",
+        tls: TlsFiles | None = None,
+        clock: Clock,
+        source: random.Random,
+        lease_seconds: int = LEASE_SECONDS,
+    ) -> None:
+        """Bind the port; serve nothing yet.
+
+        Args:
+            store: the cluster's state.
+            members: tells how the store's members do.
+            listen: host:port; port 0 takes any that is free.
+            advertise: host:port that others are told; empty: that of *listen*.
+            tls: for the server, and for calls to other managers.
+            clock: the time.
+            source: of ids and jitter.
+            lease_seconds: a manager that died is replaced after so long.
+
+        Raises:
+            InvalidError: the address cannot be bound, or a TLS file cannot be read.
+        """
+        self._store = store
+        self._clock = clock
+        self._source = source
+        self._ids = IdSource(source)
+        self.view = View()
+        self.id = ManagerId(self._ids.new())
+        self._peers = GrpcPeers(channel_credentials(tls) if tls else None)
+        access = Access(store, self.view)
+        keys = SessionKeys(store, self.view, self._lease)
+        self._sessions = Sessions(
+            keys,
+            self.view,
+            manager_id=self.id,
+            ids=self._ids,
+            clock=clock,
+            source=source,
+        )
+        self._assignments = Assignments(self.view)
+        self._statuses = Statuses(store, self.view)
+        self._watching = Watching(self.view)
+        broker = LogBroker(self._sessions, self._ids)
+        usages = Usages(self.view, self.id, self._sessions.usage, self._peers)
+        control = ControlParts(
+            clusters=Clusters(access, self.id, members),
+            nodes=Nodes(access, usages),
+            usages=usages,
+            services=Services(access, self._ids, clock),
+            tasks=Tasks(access, clock),
+            stacks=Stacks(access, self._ids, clock),
+            watching=self._watching,
+            logs=Logs(access, broker, self._peers, self.id),
+        )
+        dispatch = DispatchEdge(self._sessions, self._assignments, self._statuses, broker)
+        self._server = make_server(ControlEdge(control), dispatch, listen, tls)
+        host, _, _ = listen.rpartition(":")
+        self.address = advertise or f"{host}:{self._server.port}"
+        host_and_port("advertise", self.address)
+        self._membership = Membership(
+            store,
+            clock,
+            Manager(
+                id=self.id,
+                address=self.address,
+                hostname=platform.node(),
+                started_at=clock.now(),
+                software_version=__version__,
+            ),
+            source,
+            lease_seconds=lease_seconds,
+        )
+        self._election = Election(store, self._membership, source)
+
+    async def run(self, stopping: asyncio.Event, ready: Callable[[], None]) -> None:
+        """Serve until *stopping* is set, then leave in good order.
+
+        Args:
+            stopping: set to stop; may be set before all has started.
+            ready: called once calls are answered.
+        """
+        try:
+            async with asyncio.TaskGroup() as group:
+                following = group.create_task(
+                    follow(self._store, self.view, self._source), name="view"
+                )
+                if await self._has_started(group, stopping):
+                    ready()
+                    await self._serve(group, stopping)
+                following.cancel()
+        finally:
+            await self._server.stop(0)
+            await self._peers.aclose()
+            await self._store.aclose()
+
+    async def _has_started(self, group: asyncio.TaskGroup, stopping: asyncio.Event) -> bool:
+        """Start; return False if we are to stop before that is done."""
+        starting = group.create_task(self._start(), name="start")
+        stop = group.create_task(stopping.wait(), name="stop")
+        await asyncio.wait({starting, stop}, return_when=asyncio.FIRST_COMPLETED)
+        started = starting.done()
+        starting.cancel()
+        stop.cancel()
+        return started
+
+    async def _start(self) -> None:
+        while True:
+            try:
+                revision = await establish(self._store, self._ids, self._clock)
+                break
+            except StoreUnavailableError as error:
+                log.warning("waits for the store", extra={"error": str(error)})
+                await asyncio.sleep(RETRY_SECONDS * self._source.uniform(0.75, 1.25))
+        await self.view.reached(revision)
+        await self._server.start()
+        log.info("serves", extra={"manager": self.id, "address": self.address})
+
+    async def _serve(self, group: asyncio.TaskGroup, stopping: asyncio.Event) -> None:
+        self._membership.subscribe(self._lease_changed)
+        membership = group.create_task(self._membership.run(), name="membership")
+        sessions = group.create_task(self._sessions.run(), name="sessions")
+        election = group.create_task(self._election.lead(self._lead), name="election")
+        await stopping.wait()
+        log.info("stops", extra={"manager": self.id})
+        refusing = group.create_task(self._server.stop(CALLS_GRACE_SECONDS), name="stop serving")
+        election.cancel()  # which gives the election key back
+        why = UnavailableError("this manager is stopping: go to another")
+        self._sessions.close(why)
+        self._watching.close(why)
+        await asyncio.wait({refusing, election})
+        await self._statuses.close()
+        self._assignments.close()
+        sessions.cancel()
+        membership.cancel()  # which ends the lease
+        await asyncio.wait({sessions, membership})
+
+    async def _lead(self, leadership: Leadership) -> None:
+        await reconcilers.lead(
+            leadership.create_revision, self._store, self.view, self._clock, self._source
+        )
+
+    def _lease(self) -> LeaseId | None:
+        held = self._membership.lease
+        return held.id if held else None
+
+    def _lease_changed(self, held: HeldLease | None) -> None:
+        if held is not None:
+            self._sessions.lease_replaced()
