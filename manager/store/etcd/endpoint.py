@@ -59,6 +59,10 @@ CHANNEL_OPTIONS: list[tuple[str, int]] = [
 ]
 
 
+# There is no connection, and none comes at once.
+DEAD = (grpc.ChannelConnectivity.TRANSIENT_FAILURE, grpc.ChannelConnectivity.SHUTDOWN)
+
+
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
     """PEM files: the authority that signs etcd's certificates, and our own certificate."""
@@ -140,20 +144,19 @@ class Endpoint:
 
     async def connect(self, seconds: float) -> bool:
         """Return whether there is a connection, or comes to be one within *seconds*."""
+        state = self._channel.get_state(try_to_connect=True)
+        if state is grpc.ChannelConnectivity.READY:
+            return True
         try:
             async with asyncio.timeout(seconds):
-                while True:
-                    state = self._channel.get_state(try_to_connect=True)
-                    if state is grpc.ChannelConnectivity.READY:
-                        return True
-                    if state in (
-                        grpc.ChannelConnectivity.TRANSIENT_FAILURE,
-                        grpc.ChannelConnectivity.SHUTDOWN,
-                    ):
+                while state is not grpc.ChannelConnectivity.READY:
+                    if state in DEAD:
                         return False
                     await self._channel.wait_for_state_change(state)
+                    state = self._channel.get_state(try_to_connect=True)
         except (TimeoutError, grpc.aio.UsageError):
             return False
+        return True
 
     async def call(
         self, method: Method[Ask, Answer], ask: Ask, metadata: Metadata, seconds: float
