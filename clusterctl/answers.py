@@ -1,0 +1,200 @@
+"""What managers answer, as values: the summaries beside the model's own objects.
+
+Each mirrors the message of the same name in ``control.proto``, field by field where it has them;
+``read`` makes one from the other.
+"""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, TypeVar
+
+import msgspec
+from google.protobuf.message import Message
+
+from cluster import codec
+from cluster.model import (
+    Cluster,
+    Manager,
+    Node,
+    NodeUsage,
+    Service,
+    Stack,
+    Task,
+    TaskSpec,
+)
+from cluster.resources import Resources
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class StoreMember:
+    """A member of etcd, as the manager that answered sees it."""
+
+    endpoint: str
+    reachable: bool
+    server_version: str
+    size_bytes: int
+    leader: bool
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterInfo:
+    """The cluster in numbers."""
+
+    cluster: Cluster
+    managers: tuple[Manager, ...]
+    leader_id: str
+    answered_by_id: str
+    store_members: tuple[StoreMember, ...]
+    revision: int
+    nodes_ready: int
+    nodes_total: int
+    services_total: int
+    tasks_running: int
+    capacity: Resources
+    reserved: Resources
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSummary:
+    """A node with what is known of it beside its record."""
+
+    node: Node
+    manager_id: str
+    reserved: Resources
+    tasks_running: int
+    tasks_total: int
+    usage: NodeUsage | None
+    heard_seconds_ago: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class HeardUsage:
+    """What a node uses, and how long ago it was heard of."""
+
+    usage: NodeUsage
+    heard_seconds_ago: float
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceSummary:
+    """A service with how far it is."""
+
+    service: Service
+    tasks_desired: int
+    tasks_running: int
+    tasks_current: int
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSummary:
+    """A task with the names that people know things by."""
+
+    task: Task
+    service_name: str
+    node_hostname: str
+    image: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskDetails:
+    """A task, and the template it runs."""
+
+    task: TaskSummary
+    spec: TaskSpec
+
+
+@dataclass(frozen=True, slots=True)
+class NodeVerdict:
+    """Why a node would not do for a task; no reasons if it would."""
+
+    node_id: str
+    hostname: str
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why a task is or is not there."""
+
+    task: TaskSummary
+    summary: str
+    verdicts: tuple[NodeVerdict, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StackSummary:
+    """A stack with how far it is."""
+
+    stack: Stack
+    services: int
+    tasks_desired: int
+    tasks_running: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeployedService:
+    """What a deploy did to a service: "created", "updated", "unchanged" or "removed"."""
+
+    service: Service
+    action: str
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """What a deploy did; *left_over* are services that were neither named nor pruned."""
+
+    services: tuple[DeployedService, ...]
+    revision: int
+    left_over: tuple[str, ...]
+
+
+def read(message: Message, kind: type[T]) -> T:
+    """Return what *message* says as a *kind* of this module or of the model."""
+    if issubclass(kind, msgspec.Struct):
+        return typing.cast(T, codec.from_wire(message, kind))
+    return kind(**{name: take(message) for name, take in _fields(kind)})  # type: ignore[arg-type]  # a class has a hash
+
+
+@cache
+def _fields(kind: type[Any]) -> tuple[tuple[str, Callable[[Message], Any]], ...]:
+    hints = typing.get_type_hints(kind)
+    return tuple(
+        (field.name, _taker(field.name, hints[field.name])) for field in dataclasses.fields(kind)
+    )
+
+
+def _taker(name: str, hint: Any) -> Callable[[Message], Any]:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is types.UnionType:
+        inner = _taker(name, next(part for part in arguments if part is not type(None)))
+        return lambda message: inner(message) if message.HasField(name) else None
+    if origin is tuple:
+        if _is_value(arguments[0]):
+            return lambda message: tuple(
+                read(part, arguments[0]) for part in getattr(message, name)
+            )
+        return lambda message: tuple(getattr(message, name))
+    if _is_value(hint):
+        return lambda message: read(getattr(message, name), hint)
+    if name == "action":
+        return _action
+    return lambda message: getattr(message, name)
+
+
+def _is_value(hint: Any) -> bool:
+    return isinstance(hint, type) and (
+        issubclass(hint, msgspec.Struct) or dataclasses.is_dataclass(hint)
+    )
+
+
+def _action(message: Any) -> str:
+    from cluster.api.v1.control_pb2 import DeployAction
+
+    return DeployAction.Name(message.action).removeprefix("DEPLOY_ACTION_").lower()

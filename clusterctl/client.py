@@ -1,0 +1,142 @@
+"""The Control API as plain methods: values in, values out. Messages stop here."""
+
+from collections.abc import Iterable, Mapping
+
+from cluster import codec
+from cluster.api.v1 import control_pb2 as wire
+from cluster.api.v1 import types_pb2
+from cluster.model import Availability, Cluster, ClusterSpec, Node, Service, ServiceSpec
+from clusterctl.answers import (
+    ClusterInfo,
+    Deployment,
+    Explanation,
+    HeardUsage,
+    NodeSummary,
+    ServiceSummary,
+    StackSummary,
+    TaskDetails,
+    TaskSummary,
+    read,
+)
+from clusterctl.calls import Caller
+
+
+class Client:
+    """What a cluster can be asked; every method may raise a ``ClusterError``."""
+
+    def __init__(self, caller: Caller) -> None:
+        self.caller = caller
+
+    # --- the cluster ---
+
+    def cluster_info(self) -> ClusterInfo:
+        return read(self.caller.call("GetClusterInfo", wire.GetClusterInfoRequest()), ClusterInfo)
+
+    def update_cluster(self, version: int, spec: ClusterSpec) -> Cluster:
+        """Replace the settings that had *version*."""
+        request = wire.UpdateClusterRequest(
+            version=version, spec=codec.to_wire(spec, types_pb2.ClusterSpec)
+        )
+        answer = self.caller.call("UpdateCluster", request, repeatable=False)
+        return read(answer.cluster, Cluster)
+
+    # --- nodes ---
+
+    def nodes(self) -> list[NodeSummary]:
+        answer = self.caller.call("ListNodes", wire.ListNodesRequest())
+        return [read(node, NodeSummary) for node in answer.nodes]
+
+    def node(self, reference: str) -> NodeSummary:
+        return read(
+            self.caller.call("GetNode", wire.GetNodeRequest(node=reference)).node, NodeSummary
+        )
+
+    def update_node(
+        self,
+        reference: str,
+        *,
+        availability: Availability | None = None,
+        set_labels: Mapping[str, str] | None = None,
+        remove_labels: Iterable[str] = (),
+    ) -> Node:
+        """Change what is given, whatever it was."""
+        request = wire.UpdateNodeRequest(
+            node=reference, set_labels=set_labels, remove_labels=remove_labels
+        )
+        if availability is not None:
+            request.availability = types_pb2.Availability.Value(f"AVAILABILITY_{availability.name}")
+        return read(self.caller.call("UpdateNode", request).node, Node)
+
+    def remove_node(self, reference: str, *, force: bool) -> None:
+        request = wire.RemoveNodeRequest(node=reference, force=force)
+        self.caller.call("RemoveNode", request, removes=True)
+
+    def usage(self) -> list[HeardUsage]:
+        answer = self.caller.call("GetUsage", wire.GetUsageRequest())
+        return [read(usage, HeardUsage) for usage in answer.nodes]
+
+    # --- services ---
+
+    def services(self, stack: str = "") -> list[ServiceSummary]:
+        answer = self.caller.call("ListServices", wire.ListServicesRequest(stack=stack))
+        return [read(service, ServiceSummary) for service in answer.services]
+
+    def service(self, reference: str) -> ServiceSummary:
+        answer = self.caller.call("GetService", wire.GetServiceRequest(service=reference))
+        return read(answer.service, ServiceSummary)
+
+    def update_service(self, reference: str, version: int, spec: ServiceSpec) -> Service:
+        """Replace the spec that had *version*; guarded by it, so sent again if need be.
+
+        Raises:
+            ConflictError: the service has another version. After a failure in between that may be
+                our own doing: compare.
+        """
+        request = wire.UpdateServiceRequest(
+            service=reference, version=version, spec=codec.to_wire(spec, types_pb2.ServiceSpec)
+        )
+        return read(self.caller.call("UpdateService", request).service, Service)
+
+    def scale_services(self, replicas: Mapping[str, int]) -> list[Service]:
+        answer = self.caller.call("ScaleServices", wire.ScaleServicesRequest(replicas=replicas))
+        return [read(service, Service) for service in answer.services]
+
+    def remove_services(self, references: Iterable[str]) -> None:
+        request = wire.RemoveServicesRequest(services=references)
+        self.caller.call("RemoveServices", request, removes=True)
+
+    # --- tasks ---
+
+    def tasks(
+        self, *, service: str = "", node: str = "", stack: str = "", ended: bool = False
+    ) -> list[TaskSummary]:
+        """List tasks; with *ended* also those that are meant to have ended."""
+        request = wire.ListTasksRequest(service=service, node=node, stack=stack, all=ended)
+        answer = self.caller.call("ListTasks", request)
+        return [read(task, TaskSummary) for task in answer.tasks]
+
+    def task(self, reference: str) -> TaskDetails:
+        return read(self.caller.call("GetTask", wire.GetTaskRequest(task=reference)), TaskDetails)
+
+    def explain(self, reference: str) -> Explanation:
+        answer = self.caller.call("ExplainTask", wire.ExplainTaskRequest(task=reference))
+        return read(answer, Explanation)
+
+    # --- stacks ---
+
+    def deploy(self, name: str, services: Iterable[ServiceSpec], *, prune: bool) -> Deployment:
+        request = wire.DeployStackRequest(
+            name=name,
+            services=[codec.to_wire(spec, types_pb2.ServiceSpec) for spec in services],
+            prune=prune,
+        )
+        return read(self.caller.call("DeployStack", request), Deployment)
+
+    def stacks(self) -> list[StackSummary]:
+        answer = self.caller.call("ListStacks", wire.ListStacksRequest())
+        return [read(stack, StackSummary) for stack in answer.stacks]
+
+    def remove_stack(self, name: str) -> list[str]:
+        """Remove a stack and return the names of its services, as far as they are known."""
+        answer = self.caller.call("RemoveStack", wire.RemoveStackRequest(stack=name), removes=True)
+        return list(answer.services) if answer is not None else []

@@ -1,0 +1,206 @@
+"""``clusterctl node``: the hosts."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from clusterctl.app import App, pass_app
+from clusterctl.lazy import Family
+from clusterctl.options import LABEL, argument, format_option, listing_options, show, wait_options
+
+if TYPE_CHECKING:
+    from cluster.model import Availability, ServiceId
+
+
+@click.group(cls=Family)
+def command() -> None:
+    """Look after the hosts that run tasks."""
+
+
+@command.command(
+    "ls",
+    examples="""
+    clusterctl node ls
+    clusterctl node ls --format '{{.Name}} {{.Status}} {{json .Labels}}'
+    """,
+)
+@listing_options
+@pass_app
+def ls(app: App, form: str, quiet: bool, no_trunc: bool) -> None:
+    """List nodes, what they offer and what is reserved."""
+    from clusterctl.render import kinds
+    from clusterctl.render.output import listing
+
+    kind = kinds.nodes(app.clock.now(), kinds.ids(whole=no_trunc))
+    show(listing(kind, app.client.nodes(), form, quiet=quiet))
+
+
+@command.command(
+    "inspect",
+    examples="""
+    clusterctl node inspect node1
+    clusterctl node inspect node1 --format yaml
+    """,
+)
+@argument("node", many=True)
+@format_option()
+@pass_app
+def inspect(app: App, nodes: tuple[str, ...], form: str) -> None:
+    """Show nodes in full."""
+    from clusterctl.render.details import node
+    from clusterctl.render.output import inspection
+
+    now = app.clock.now()
+    show(inspection([app.client.node(each) for each in nodes], form, lambda each: node(each, now)))
+
+
+@command.command(
+    "update",
+    examples="""
+    clusterctl node update node1 --label-add disk=ssd --label-rm old
+    clusterctl node update node1 node2 --availability pause
+    """,
+)
+@argument("node", many=True)
+@click.option(
+    "--availability",
+    type=click.Choice(["active", "pause", "drain"]),
+    help="active takes tasks, pause takes no new ones, drain moves all elsewhere.",
+)
+@click.option("--label-add", type=LABEL, multiple=True, help="Add or replace; repeat it.")
+@click.option("--label-rm", multiple=True, metavar="NAME", help="Remove; repeat it.")
+@pass_app
+def update(
+    app: App,
+    nodes: tuple[str, ...],
+    availability: str | None,
+    label_add: tuple[tuple[str, str], ...],
+    label_rm: tuple[str, ...],
+) -> None:
+    """Change availability and labels; does not wait (see drain)."""
+    from cluster.model import Availability
+
+    if not (availability or label_add or label_rm):
+        raise click.UsageError("nothing to change: give --availability, --label-add or --label-rm")
+    for each in nodes:
+        node = app.client.update_node(
+            each,
+            availability=Availability(availability) if availability else None,
+            set_labels=dict(label_add),
+            remove_labels=label_rm,
+        )
+        click.echo(node.description.hostname or node.id)
+
+
+@command.command(
+    "drain",
+    examples="""
+    clusterctl node drain node1
+    # come back later
+    clusterctl node drain node1 --no-wait
+    """,
+)
+@argument("node", many=True)
+@wait_options
+@pass_app
+def drain(app: App, nodes: tuple[str, ...], wait: bool, timeout_seconds: float) -> None:
+    """Move all tasks of nodes elsewhere, and let no new ones come.
+
+    Done when nothing runs there and as many tasks as before run elsewhere.
+    """
+    from cluster.model import Availability
+    from clusterctl.convergence import Drained
+    from clusterctl.waiting import wait_for
+
+    running = {each: _running_of(app, each) for each in nodes}
+    goals = [
+        Drained(app.client.update_node(each, availability=Availability.DRAIN), running[each])
+        for each in nodes
+    ]
+    for goal in goals:
+        name = goal.node.description.hostname or goal.node.id
+        if not wait:
+            click.echo(name)
+            continue
+        wait_for(
+            app,
+            goal,
+            timeout_seconds=timeout_seconds,
+            what="the drain",
+            look=f"clusterctl task ls --node {name}",
+            subject=f"node {name}",
+        )
+
+
+def _running_of(app: App, node: str) -> "dict[ServiceId, int]":
+    """Return, of each service with a task on the node, how many tasks run in all."""
+    from cluster.lifecycle import wanted
+
+    there = {task.task.service_id for task in app.client.tasks(node=node) if wanted(task.task)}
+    services = app.client.services() if there else []
+    return {each.service.id: each.tasks_running for each in services if each.service.id in there}
+
+
+@command.command("activate", examples="clusterctl node activate node1")
+@argument("node", many=True)
+@pass_app
+def activate(app: App, nodes: tuple[str, ...]) -> None:
+    """Let nodes take tasks again."""
+    from cluster.model import Availability
+
+    _make(app, nodes, Availability.ACTIVE)
+
+
+@command.command("cordon", examples="clusterctl node cordon node1")
+@argument("node", many=True)
+@pass_app
+def cordon(app: App, nodes: tuple[str, ...]) -> None:
+    """Let nodes keep their tasks, but take no new ones."""
+    from cluster.model import Availability
+
+    _make(app, nodes, Availability.PAUSE)
+
+
+def _make(app: App, nodes: tuple[str, ...], availability: "Availability") -> None:
+    for each in nodes:
+        node = app.client.update_node(each, availability=availability)
+        click.echo(f"{node.description.hostname or node.id}: {node.spec.availability.value}")
+
+
+@command.command(
+    "rm",
+    examples="""
+    clusterctl node rm node3
+    # though its agent still runs: drain it, then forget it
+    clusterctl node rm --force node3
+    """,
+)
+@argument("node", many=True)
+@click.option("-f", "--force", is_flag=True, help="Even if it can be reached.")
+@wait_options
+@pass_app
+def rm(app: App, nodes: tuple[str, ...], force: bool, wait: bool, timeout_seconds: float) -> None:
+    """Forget nodes that are down; what ran there runs elsewhere when it is done.
+
+    An agent that still runs makes its node known again: stop it for good.
+    """
+    from clusterctl.convergence import Drained
+    from clusterctl.waiting import wait_for
+
+    goals = []
+    for each in nodes:
+        running = _running_of(app, each) if wait else {}
+        goals.append(Drained(app.client.node(each).node, running, forgotten=True))
+    for goal in goals:
+        app.client.remove_node(goal.node.id, force=force)
+        click.echo(goal.node.description.hostname or goal.node.id)
+    for goal in goals if wait else ():
+        name = goal.node.description.hostname or goal.node.id
+        wait_for(
+            app,
+            goal,
+            timeout_seconds=timeout_seconds,
+            what="the move of its tasks",
+            look="clusterctl service ls",
+            subject=f"node {name}",
+        )

@@ -1,0 +1,188 @@
+"""``clusterctl stack``: services that are deployed and removed together, from Compose files."""
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from clusterctl.app import App, pass_app
+from clusterctl.lazy import Family
+from clusterctl.options import argument, listing_options, show, wait_options
+
+
+@click.group(cls=Family)
+def command() -> None:
+    """Deploy Compose files and look at what runs."""
+
+
+def _compose_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    function = click.option(
+        "--env-file",
+        "env_files",
+        multiple=True,
+        type=click.Path(),
+        help="Variables for ${...} instead of those in .env beside the first file; repeat it.",
+    )(function)
+    return click.option(
+        "-c",
+        "-f",
+        "--compose-file",
+        "files",
+        multiple=True,
+        type=click.Path(allow_dash=True),
+        help="Compose file; - is stdin. Later ones change earlier ones. [compose.yaml]",
+    )(function)
+
+
+@command.command(
+    "deploy",
+    examples="""
+    clusterctl stack deploy demo
+    clusterctl stack deploy -c compose.yaml -c production.yaml demo
+    # remove services that the files no longer have, and do not wait
+    clusterctl stack deploy --prune --no-wait -c compose.yaml demo
+    """,
+)
+@_compose_options
+@click.option("--prune", is_flag=True, help="Remove services that the files no longer have.")
+@argument("stack")
+@wait_options
+@pass_app
+def deploy(
+    app: App,
+    *,
+    files: tuple[str, ...],
+    env_files: tuple[str, ...],
+    prune: bool,
+    stack: str,
+    wait: bool,
+    timeout_seconds: float,
+) -> None:
+    """Bring a stack to what Compose files say, all services at once or none.
+
+    Ends with 0 only when every task runs, and is healthy if it has a health check.
+    """
+    from clusterctl.composing import project
+    from clusterctl.convergence import Deployed
+    from clusterctl.waiting import wait_for
+
+    wanted = project(files, env_files, stack, app.environment)
+    done = app.client.deploy(stack, wanted.services, prune=prune)
+    for each in done.services:
+        click.echo(f"{each.action} {each.service.spec.name}")
+    if done.left_over:
+        names = ", ".join(done.left_over)
+        click.echo(f"warning: not in the files, but still there: {names} (see --prune)", err=True)
+    if not wait:
+        return
+    goal = Deployed(
+        services=[each.service for each in done.services if each.action != "removed"],
+        unchanged=frozenset(e.service.id for e in done.services if e.action == "unchanged"),
+        removed={e.service.id: e.service.spec.name for e in done.services if e.action == "removed"},
+    )
+    wait_for(
+        app,
+        goal,
+        timeout_seconds=timeout_seconds,
+        what="the deploy",
+        look=f"clusterctl stack ps {stack}",
+        subject=f"stack {stack}",
+    )
+
+
+@command.command(
+    "config",
+    examples="""
+    clusterctl stack config
+    clusterctl stack config -c compose.yaml -c production.yaml
+    """,
+)
+@_compose_options
+@click.option("--name", default="", metavar="STACK", help="The stack's name. [the files' own]")
+@click.option("-q", "--quiet", is_flag=True, help="Only check.")
+@pass_app
+def config(
+    app: App, *, files: tuple[str, ...], env_files: tuple[str, ...], name: str, quiet: bool
+) -> None:
+    """Print what Compose files come to, variables and merges worked in; needs no manager."""
+    from cluster.compose import as_yaml
+    from clusterctl.composing import project
+
+    wanted = project(files, env_files, name, app.environment)
+    if not quiet:
+        show(as_yaml(wanted.document()))
+
+
+@command.command(
+    "ls",
+    examples="""
+    clusterctl stack ls
+    clusterctl stack ls --format json
+    """,
+)
+@listing_options
+@pass_app
+def ls(app: App, form: str, quiet: bool, no_trunc: bool) -> None:  # noqa: ARG001  names, no ids
+    """List stacks."""
+    from clusterctl.render import kinds
+    from clusterctl.render.output import listing
+
+    show(listing(kinds.stacks(app.clock.now()), app.client.stacks(), form, quiet=quiet))
+
+
+@command.command(
+    "ps",
+    examples="""
+    clusterctl stack ps demo
+    clusterctl stack ps --all --no-trunc demo
+    """,
+)
+@argument("stack")
+@click.option("-a", "--all", "ended", is_flag=True, help="With those that are meant to have ended.")
+@listing_options
+@pass_app
+def ps(app: App, *, stack: str, ended: bool, form: str, quiet: bool, no_trunc: bool) -> None:
+    """List the tasks of a stack."""
+    from clusterctl.render import kinds
+    from clusterctl.render.output import listing
+
+    kind = kinds.tasks(app.clock.now(), kinds.ids(whole=no_trunc))
+    show(listing(kind, app.client.tasks(stack=stack, ended=ended), form, quiet=quiet))
+
+
+@command.command("services", examples="clusterctl stack services demo")
+@argument("stack")
+@listing_options
+@pass_app
+def services(app: App, stack: str, form: str, quiet: bool, no_trunc: bool) -> None:
+    """List the services of a stack."""
+    from clusterctl.render import kinds
+    from clusterctl.render.output import listing
+
+    kind = kinds.services(app.clock.now(), kinds.ids(whole=no_trunc))
+    show(listing(kind, app.client.services(stack), form, quiet=quiet))
+
+
+@command.command("rm", examples="clusterctl stack rm demo")
+@argument("stack", many=True)
+@wait_options
+@pass_app
+def rm(app: App, stacks: tuple[str, ...], wait: bool, timeout_seconds: float) -> None:
+    """Remove stacks with all their services and tasks."""
+    from clusterctl.convergence import Removed
+    from clusterctl.waiting import wait_for
+
+    for stack in stacks:
+        known = {e.service.id: e.service.spec.name for e in app.client.services(stack)}
+        names = app.client.remove_stack(stack) or sorted(known.values())
+        for name in names:
+            click.echo(f"removed {name}")
+        if wait:
+            wait_for(
+                app,
+                Removed(known),
+                timeout_seconds=timeout_seconds,
+                what="the removal",
+                look=f"clusterctl stack ps {stack}",
+                subject=f"stack {stack}",
+            )

@@ -1,0 +1,93 @@
+"""``clusterctl task``: single tasks, and why they wait."""
+
+import click
+
+from clusterctl.app import App, pass_app
+from clusterctl.lazy import Family
+from clusterctl.options import argument, completing, format_option, listing_options, show
+
+
+@click.group(cls=Family)
+def command() -> None:
+    """Look at single tasks: the runs of a service's replicas."""
+
+
+@command.command(
+    "ls",
+    examples="""
+    clusterctl task ls
+    clusterctl task ls --service demo_web --all
+    clusterctl task ls --node node1 --format '{{.Name}} {{.State}}'
+    """,
+)
+@click.option(
+    "--service", default="", help="Only of this one.", shell_complete=completing("service")
+)
+@click.option("--node", default="", help="Only on this one.", shell_complete=completing("node"))
+@click.option("--stack", default="", help="Only of this one.", shell_complete=completing("stack"))
+@click.option("-a", "--all", "ended", is_flag=True, help="With those that are meant to have ended.")
+@listing_options
+@pass_app
+def ls(
+    app: App,
+    *,
+    service: str,
+    node: str,
+    stack: str,
+    ended: bool,
+    form: str,
+    quiet: bool,
+    no_trunc: bool,
+) -> None:
+    """List tasks."""
+    from clusterctl.render import kinds
+    from clusterctl.render.output import listing
+
+    tasks = app.client.tasks(service=service, node=node, stack=stack, ended=ended)
+    kind = kinds.tasks(app.clock.now(), kinds.ids(whole=no_trunc))
+    show(listing(kind, tasks, form, quiet=quiet))
+
+
+@command.command(
+    "inspect",
+    examples="""
+    clusterctl task inspect 4k2m8s0q
+    clusterctl task inspect 4k2m8s0q --format '{{.Task.Task.Status.Error}}'
+    """,
+)
+@argument("task", many=True)
+@format_option()
+@pass_app
+def inspect(app: App, tasks: tuple[str, ...], form: str) -> None:
+    """Show tasks in full, with the template that each runs."""
+    from clusterctl.render.details import task
+    from clusterctl.render.output import inspection
+
+    now = app.clock.now()
+    show(inspection([app.client.task(each) for each in tasks], form, lambda each: task(each, now)))
+
+
+@command.command(
+    "explain",
+    examples="""
+    # why is it pending, or where could it go?
+    clusterctl task explain 4k2m8s0q
+    """,
+)
+@argument("task")
+@format_option()
+@pass_app
+def explain(app: App, task: str, form: str) -> None:
+    """Tell, node by node, why a task is or is not there."""
+    from clusterctl.render import kinds
+    from clusterctl.render.output import TABLE, listing, structured
+    from clusterctl.render.plain import plain
+
+    answer = app.client.explain(task)
+    if form != TABLE:
+        show(structured([plain(answer)], form))
+        return
+    click.echo(f"{kinds.task_name(answer.task)} ({answer.task.task.id}) {answer.summary}")
+    if answer.verdicts:
+        click.echo()
+        show(listing(kinds.verdicts(), answer.verdicts, TABLE))

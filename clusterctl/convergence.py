@@ -1,0 +1,215 @@
+"""Whether the cluster has become what was asked for, and if not, why not.
+
+Pure: a goal and a ``View`` in, a verdict out. A goal is made from what the managers answered to
+the request, versions included; while the view is older than that, nothing has converged yet.
+
+What a single service needs is said in ``replicas``.
+"""
+
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from cluster.lifecycle import live, occupies, wanted
+from cluster.model import (
+    Availability,
+    Node,
+    NodeState,
+    Service,
+    ServiceId,
+    ServiceMode,
+    TaskId,
+)
+from clusterctl.replicas import BAD_ENDS, Progress, desired_of, progress_of, runs
+from clusterctl.view import View
+
+
+@dataclass(frozen=True, slots=True)
+class Deployed:
+    """Goal: services as they were stored run; those that were removed have no task left.
+
+    Attributes:
+        unchanged: those of the services that the request found as they should be.
+        removed: id to name.
+    """
+
+    services: Sequence[Service]
+    unchanged: frozenset[ServiceId] = frozenset()
+    removed: Mapping[ServiceId, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """Goal: the services are gone, and all their tasks."""
+
+    services: Mapping[ServiceId, str]  # id to name
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """Goal: the node runs nothing, and what it ran runs elsewhere.
+
+    Attributes:
+        node: as it was stored when the drain was asked for.
+        running: of each service with a task there, how many tasks ran in all before.
+        forgotten: the node itself shall be gone, too; *node* is as it was before.
+    """
+
+    node: Node
+    running: Mapping[ServiceId, int]
+    forgotten: bool = False
+
+
+Goal = Deployed | Removed | Drained
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """All parts of a goal; empty parts are a goal that is reached at once."""
+
+    parts: tuple[Progress, ...]
+
+    @property
+    def done(self) -> bool:
+        return all(part.done for part in self.parts)
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        return tuple(part.failure for part in self.parts if part.failure)
+
+
+def old_failures(view: View, goal: Goal) -> frozenset[TaskId]:
+    """Return the bad ends that say nothing of the request; *view* is the first that was had."""
+    match goal:
+        case Deployed():
+            services = goal.services
+            unchanged = goal.unchanged
+        case Removed():
+            return frozenset()
+        case Drained():
+            services = [view.services[each] for each in goal.running if each in view.services]
+            unchanged = frozenset(goal.running)
+    return frozenset(
+        task.id
+        for service in services
+        for task in view.tasks_of(service.id)
+        if task.status.state in BAD_ENDS
+        and (service.id in unchanged or task.spec_version < service.spec_version)
+    )
+
+
+def converged(view: View, goal: Goal, old: Container[TaskId] = ()) -> Verdict:
+    """Compare what is with what was asked for.
+
+    Args:
+        view: has had a whole snapshot.
+        goal: what was asked for.
+        old: what ``old_failures`` said at the beginning.
+    """
+    match goal:
+        case Deployed():
+            parts = [_service(view, service, old) for service in goal.services]
+            gone = _removed(view, goal.removed)
+            return Verdict((*parts, *(part for part in gone if not part.done)))
+        case Removed():
+            return Verdict(tuple(_removed(view, goal.services)))
+        case Drained():
+            return Verdict(tuple(_drained(view, goal, old)))
+
+
+# --- services that shall run ---
+
+
+def _service(view: View, asked: Service, old: Container[TaskId]) -> Progress:
+    name = asked.spec.name
+    known = view.services.get(asked.id)
+    if known is not None and known.version >= asked.version:
+        if known.spec_version == asked.spec_version:
+            return progress_of(view, known, old)
+        failure = f"{name} was changed again meanwhile: `clusterctl service inspect {name}`"
+    elif known is None and view.revision >= asked.version:
+        failure = f"{name} was removed meanwhile"
+    else:  # this manager does not know yet what another one has stored
+        failure = ""
+    return Progress(
+        name, 0, desired_of(asked, ()), done=False, doing="not seen yet", failure=failure
+    )
+
+
+# --- what shall be gone ---
+
+
+def _removed(view: View, services: Mapping[ServiceId, str]) -> Iterable[Progress]:
+    for service_id, name in services.items():
+        left = [task for task in view.tasks_of(service_id) if occupies(task) or live(task)]
+        there = service_id in view.services or any(True for _ in view.tasks_of(service_id))
+        yield Progress(
+            name,
+            len(left),
+            0,
+            done=not there,
+            leaving=True,
+            doing=f"{len(left)} stopping" if left else "",
+        )
+
+
+# --- a node that shall be empty ---
+
+
+def _drained(view: View, goal: Drained, old: Container[TaskId]) -> Iterable[Progress]:
+    yield _forgotten(view, goal) if goal.forgotten else _emptied(view, goal)
+    for service_id, running_before in goal.running.items():
+        service = view.services.get(service_id)
+        if service is None or service.spec.mode is ServiceMode.GLOBAL:
+            continue
+        now = progress_of(view, service, old)
+        enough = min(running_before, service.spec.replicas)
+        elsewhere = sum(
+            wanted(task) and runs(view, task) and task.node_id != goal.node.id
+            for task in view.tasks_of(service_id)
+        )
+        yield Progress(
+            service.spec.name,
+            min(elsewhere, enough),
+            enough,
+            done=elsewhere >= enough,
+            doing=now.doing,
+            waiting=now.waiting,
+            failure="" if elsewhere >= enough else now.failure,
+        )
+
+
+def _forgotten(view: View, goal: Drained) -> Progress:
+    """Tell how far a node's removal is; a living agent's node comes back as another record."""
+    known = view.nodes.get(goal.node.id)
+    there = known is not None and known.created_at == goal.node.created_at
+    return Progress(_name(goal.node), 0, 0, done=not there, leaving=True)
+
+
+def _name(node: Node) -> str:
+    return node.description.hostname or node.id[:12]
+
+
+def _emptied(view: View, goal: Drained) -> Progress:
+    name = _name(goal.node)
+    known = view.nodes.get(goal.node.id)
+    if known is None:
+        gone = f"node {name} was removed meanwhile" if view.revision >= goal.node.version else ""
+        return Progress(name, 0, 0, done=False, leaving=True, failure=gone)
+    if known.version >= goal.node.version and known.spec.availability is not Availability.DRAIN:
+        changed = f"node {name} is to take tasks again: somebody changed its availability"
+        return Progress(name, 0, 0, done=False, leaving=True, failure=changed)
+    left = [
+        task
+        for task in view.tasks.values()
+        if task.node_id == goal.node.id
+        and (live(task) or occupies(task))
+        and not (known.status.state is NodeState.DOWN and wanted(task))  # a global service's
+    ]
+    return Progress(
+        name,
+        len(left),
+        0,
+        done=known.version >= goal.node.version and not left,
+        leaving=True,
+        doing=f"{len(left)} leaving" if left else "",
+    )

@@ -1,0 +1,161 @@
+"""Single objects for people: what ``inspect`` shows unless asked for JSON or YAML."""
+
+from collections.abc import Iterator
+
+from cluster.model import (
+    ContainerSpec,
+    Healthcheck,
+    Mount,
+    NetworkMode,
+    RestartPolicy,
+    ServiceMode,
+    TaskSpec,
+    UpdateConfig,
+)
+from cluster.quantities import format_duration
+from clusterctl.answers import NodeSummary, ServiceSummary, TaskDetails
+from clusterctl.render.kinds import port, replicas, task_error, task_name
+from clusterctl.render.people import ago, count, cpus, memory, pairs, resources, share
+from clusterctl.render.table import facts
+
+_MODES = {
+    NetworkMode.NETWORKS: "Docker's default bridge",
+    NetworkMode.HOST: "the host's own",
+    NetworkMode.NONE: "none",
+}
+
+Facts = Iterator[tuple[str, str]]
+
+
+def service(each: ServiceSummary, now: float) -> str:
+    value, spec = each.service, each.service.spec
+    rows = [
+        ("ID", value.id),
+        ("Name", spec.name),
+        ("Stack", spec.stack),
+        ("Mode", spec.mode.value),
+        ("Replicas", replicas(each)),
+        ("Labels", pairs(spec.labels)),
+        *template(spec.task),
+        ("Update", _update(spec.update)),
+        ("Rollback", _update(spec.rollback)),
+        ("Template", f"number {value.spec_version}, version {value.version}"),
+        ("Created", ago(value.created_at, now)),
+        ("Updated", ago(value.updated_at, now)),
+    ]
+    if spec.mode is ServiceMode.GLOBAL:
+        rows.remove(("Mode", spec.mode.value))
+        rows.insert(3, ("Mode", "global: one on every node that complies"))
+    return facts(rows) + "\n"
+
+
+def template(task: TaskSpec) -> Facts:
+    """Yield what a task spec says, as far as it says anything."""
+    yield from _container(task.container)
+    yield "Reserved", resources(task.reservations)
+    yield "Limits", resources(task.limits)
+    yield "Ports", ", ".join(port(each) for each in task.ports)
+    yield "Networks", ", ".join(each.network for each in task.networks) or _MODES[task.network_mode]
+    yield "Placement", "\n".join(task.placement.constraints)
+    if task.placement.max_replicas_per_node:
+        yield "Per node", f"at most {task.placement.max_replicas_per_node}"
+    yield "Restart", _restart(task.restart)
+
+
+def _container(spec: ContainerSpec) -> Facts:
+    yield "Image", spec.image
+    yield "Entrypoint", _words(spec.entrypoint)
+    yield "Command", _words(spec.command)
+    yield (
+        "Environment",
+        "\n".join(f"{key}={text}" for key, text in sorted(spec.environment.items())),
+    )
+    yield "User", spec.user
+    yield "Directory", spec.working_dir
+    yield "Mounts", "\n".join(map(_mount, spec.mounts))
+    if spec.healthcheck is not None:
+        yield "Health", _health(spec.healthcheck)
+
+
+def _words(words: tuple[str, ...] | None) -> str:
+    import shlex
+
+    return "" if words is None else shlex.join(words)
+
+
+def _mount(mount: Mount) -> str:
+    mode = " (read only)" if mount.read_only else ""
+    return f"{mount.kind.value} {mount.source or '-'} at {mount.target}{mode}"
+
+
+def _health(check: Healthcheck) -> str:
+    every = f" every {format_duration(check.interval_seconds)}" if check.interval_seconds else ""
+    return _words(check.test) + every
+
+
+def _restart(policy: RestartPolicy) -> str:
+    attempts = f", {count(policy.max_attempts, 'attempt')}" if policy.max_attempts else ""
+    return f"{policy.condition.value}, after {format_duration(policy.delay_seconds)}{attempts}"
+
+
+def _update(update: UpdateConfig) -> str:
+    at_a_time = f"{update.parallelism} at a time" if update.parallelism else "all at once"
+    return f"{at_a_time}, {update.order.value}, on failure {update.failure_action.value}"
+
+
+def task(each: TaskDetails, now: float) -> str:
+    value, status = each.task.task, each.task.task.status
+    code = "" if status.exit_code is None else str(status.exit_code)
+    rows = [
+        ("ID", value.id),
+        ("Name", task_name(each.task)),
+        ("Service", f"{each.task.service_name} ({value.service_id})"),
+        ("Node", f"{each.task.node_hostname} ({value.node_id})" if value.node_id else "none yet"),
+        ("Desired", value.desired_state.value),
+        ("State", f"{status.state.value} {ago(status.at, now)}".rstrip()),
+        ("Message", status.message),
+        ("Error", task_error(each.task)),
+        ("Exit code", code),
+        ("Failures before", str(value.failures or "")),
+        ("Container", status.container_id),
+        ("Created", ago(value.created_at, now)),
+        ("Template", f"number {value.spec_version}"),
+        *template(each.spec),
+    ]
+    return facts(rows) + "\n"
+
+
+def node(each: NodeSummary, now: float) -> str:
+    value = each.node
+    described, capacity, usage = value.description, value.description.capacity, each.usage
+    heard = "" if each.heard_seconds_ago is None else f"{each.heard_seconds_ago:.1f}s ago"
+    cpu_used = memory_used = ""
+    if usage is not None and usage.measured_at:
+        cpu_used = f", {share(usage.cpu_nanos, capacity.cpu_nanos)} used"
+        memory_used = f", {memory(usage.memory_bytes)} used"
+    rows = [
+        ("ID", value.id),
+        ("Name", described.hostname),
+        ("Status", f"{value.status.state.value} {ago(value.status.changed_at, now)}".rstrip()),
+        ("Reason", value.status.message),
+        ("Availability", value.spec.availability.value),
+        ("Labels", pairs(value.spec.labels)),
+        ("Address", described.address),
+        ("Platform", f"{described.platform.os}/{described.platform.architecture}"),
+        (
+            "CPUs",
+            f"{cpus(capacity.cpu_nanos)}, {cpus(each.reserved.cpu_nanos)} reserved{cpu_used}",
+        ),
+        (
+            "Memory",
+            f"{memory(capacity.memory_bytes)}, {memory(each.reserved.memory_bytes)} reserved{memory_used}",
+        ),
+        ("Tasks", f"{each.tasks_running} running of {each.tasks_total}"),
+        ("Engine", described.engine_version),
+        ("Engine labels", pairs(described.engine_labels)),
+        ("Agent", described.agent_version),
+        ("Heard of", heard),
+        ("Session at", each.manager_id),
+        ("Known since", ago(value.created_at, now)),
+    ]
+    return facts(rows) + "\n"

@@ -1,0 +1,243 @@
+"""Columns of each listing, and its rows as programs see them.
+
+The rows' keys are a promise to scripts: add to them, never rename.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from cluster.model import PublishedPort, Service
+from clusterctl.answers import (
+    NodeSummary,
+    NodeVerdict,
+    ServiceSummary,
+    StackSummary,
+    StoreMember,
+    TaskSummary,
+)
+from clusterctl.render.output import Kind
+from clusterctl.render.people import ago, cpus, memory, moment, short
+from clusterctl.render.plain import plain
+
+Id = Callable[[str], str]
+
+
+def ids(*, whole: bool) -> Id:
+    """Return how to show an id in a table."""
+    return str if whole else short
+
+
+def services(now: float, show_id: Id = short) -> Kind[ServiceSummary]:
+    return Kind(
+        columns=(
+            ("ID", lambda each: show_id(each.service.id)),
+            ("NAME", lambda each: each.service.spec.name),
+            ("MODE", lambda each: each.service.spec.mode.value),
+            ("REPLICAS", replicas),
+            ("IMAGE", lambda each: each.service.spec.task.container.image),
+            ("PORTS", lambda each: ports(each.service)),
+            ("UPDATED", lambda each: ago(each.service.updated_at, now)),
+        ),
+        row=_service_row,
+        identity=lambda each: each.service.id,
+    )
+
+
+def _service_row(each: ServiceSummary) -> dict[str, Any]:
+    service = each.service
+    return {
+        "id": service.id,
+        "name": service.spec.name,
+        "stack": service.spec.stack,
+        "mode": service.spec.mode.value,
+        "replicas": f"{each.tasks_running}/{each.tasks_desired}",
+        "running": each.tasks_running,
+        "desired": each.tasks_desired,
+        "current": each.tasks_current,
+        "image": service.spec.task.container.image,
+        "ports": [port(each) for each in service.spec.task.ports],
+        "labels": service.spec.labels,
+        "spec_version": service.spec_version,
+        "version": service.version,
+        "created_at": moment(service.created_at),
+        "updated_at": moment(service.updated_at),
+    }
+
+
+def replicas(each: ServiceSummary) -> str:
+    """Return ``3/5``, and how many of those that run are not of the newest template."""
+    old = each.tasks_running - each.tasks_current
+    counts = f"{each.tasks_running}/{each.tasks_desired}"
+    return f"{counts} ({old} outdated)" if old > 0 else counts
+
+
+def ports(service: Service) -> str:
+    return ", ".join(port(each) for each in service.spec.task.ports)
+
+
+def port(each: PublishedPort) -> str:
+    """Return ``8080->80/tcp``; a port that Docker chooses is ``*``."""
+    host = f"{each.host_ip}:" if each.host_ip else ""
+    return f"{host}{each.published or '*'}->{each.target}/{each.protocol}"
+
+
+def task_name(each: TaskSummary) -> str:
+    """Return ``web.3``; a global service's task is named after its node."""
+    task = each.task
+    return f"{each.service_name or short(task.service_id)}.{task.slot or each.node_hostname}"
+
+
+def tasks(now: float, show_id: Id = short) -> Kind[TaskSummary]:
+    return Kind(
+        columns=(
+            ("ID", lambda each: show_id(each.task.id)),
+            ("NAME", task_name),
+            ("IMAGE", lambda each: each.image.partition("@")[0]),
+            ("NODE", lambda each: each.node_hostname or "-"),
+            ("DESIRED", lambda each: each.task.desired_state.value),
+            ("STATE", lambda each: _task_state(each, now)),
+            ("ERROR", task_error),
+        ),
+        row=_task_row,
+        identity=lambda each: each.task.id,
+    )
+
+
+def _task_state(each: TaskSummary, now: float) -> str:
+    status = each.task.status
+    since = ago(status.at, now)
+    return f"{status.state.value} {since}" if since else status.state.value
+
+
+def task_error(each: TaskSummary) -> str:
+    status = each.task.status
+    code = status.exit_code
+    bad = code is not None and code != 0 and status.state.finished
+    if bad and f"{code}" not in status.error:
+        return f"exit code {code}" + (f": {status.error}" if status.error else "")
+    return status.error
+
+
+def _task_row(each: TaskSummary) -> dict[str, Any]:
+    task = each.task
+    return {
+        "id": task.id,
+        "name": task_name(each),
+        "service": each.service_name,
+        "service_id": task.service_id,
+        "slot": task.slot,
+        "node": each.node_hostname,
+        "node_id": task.node_id,
+        "image": each.image,
+        "state": task.status.state.value,
+        "desired_state": task.desired_state.value,
+        "message": task.status.message,
+        "error": task.status.error,
+        "exit_code": task.status.exit_code,
+        "container_id": task.status.container_id,
+        "spec_version": task.spec_version,
+        "failures": task.failures,
+        "since": moment(task.status.at),
+        "created_at": moment(task.created_at),
+    }
+
+
+def nodes(now: float, show_id: Id = short) -> Kind[NodeSummary]:
+    return Kind(
+        columns=(
+            ("ID", lambda each: show_id(each.node.id)),
+            ("NAME", node_name),
+            ("STATUS", lambda each: each.node.status.state.value),
+            ("AVAILABILITY", lambda each: each.node.spec.availability.value),
+            ("TASKS", lambda each: f"{each.tasks_running}/{each.tasks_total}"),
+            ("CPU RESERVED", lambda each: _of(cpus, each, "cpu_nanos")),
+            ("MEMORY RESERVED", lambda each: _of(memory, each, "memory_bytes")),
+            ("ADDRESS", lambda each: each.node.description.address),
+            ("ENGINE", lambda each: each.node.description.engine_version),
+            ("SINCE", lambda each: ago(each.node.status.changed_at, now)),
+        ),
+        row=_node_row,
+        identity=lambda each: each.node.id,
+    )
+
+
+def node_name(each: NodeSummary) -> str:
+    return each.node.description.hostname or short(each.node.id)
+
+
+def _of(text: Callable[[int], str], each: NodeSummary, field: str) -> str:
+    part: int = getattr(each.reserved, field)
+    whole: int = getattr(each.node.description.capacity, field)
+    return f"{text(part)} of {text(whole)}"
+
+
+def _node_row(each: NodeSummary) -> dict[str, Any]:
+    node = each.node
+    return {
+        "id": node.id,
+        "name": node.description.hostname,
+        "status": node.status.state.value,
+        "availability": node.spec.availability.value,
+        "labels": node.spec.labels,
+        "address": node.description.address,
+        "os": node.description.platform.os,
+        "architecture": node.description.platform.architecture,
+        "engine_version": node.description.engine_version,
+        "agent_version": node.description.agent_version,
+        "cpu_nanos": node.description.capacity.cpu_nanos,
+        "memory_bytes": node.description.capacity.memory_bytes,
+        "cpu_nanos_reserved": each.reserved.cpu_nanos,
+        "memory_bytes_reserved": each.reserved.memory_bytes,
+        "tasks_running": each.tasks_running,
+        "tasks_total": each.tasks_total,
+        "usage": plain(each.usage),
+        "heard_seconds_ago": each.heard_seconds_ago,
+        "version": node.version,
+        "created_at": moment(node.created_at),
+    }
+
+
+def stacks(now: float) -> Kind[StackSummary]:
+    return Kind(
+        columns=(
+            ("NAME", lambda each: each.stack.name),
+            ("SERVICES", lambda each: str(each.services)),
+            ("TASKS", lambda each: f"{each.tasks_running}/{each.tasks_desired}"),
+            ("UPDATED", lambda each: ago(each.stack.updated_at, now)),
+        ),
+        row=lambda each: {
+            "id": each.stack.id,
+            "name": each.stack.name,
+            "services": each.services,
+            "running": each.tasks_running,
+            "desired": each.tasks_desired,
+            "created_at": moment(each.stack.created_at),
+            "updated_at": moment(each.stack.updated_at),
+        },
+        identity=lambda each: each.stack.name,
+    )
+
+
+def members() -> Kind[StoreMember]:
+    return Kind(
+        columns=(
+            ("ENDPOINT", lambda each: each.endpoint),
+            ("STATUS", lambda each: "reachable" if each.reachable else each.error or "no answer"),
+            ("LEADS", lambda each: "yes" if each.leader else ""),
+            ("VERSION", lambda each: each.server_version),
+            ("SIZE", lambda each: memory(each.size_bytes) if each.reachable else ""),
+        ),
+        row=plain,
+        identity=lambda each: each.endpoint,
+    )
+
+
+def verdicts() -> Kind[NodeVerdict]:
+    return Kind(
+        columns=(
+            ("NODE", lambda each: each.hostname or short(each.node_id)),
+            ("VERDICT", lambda each: "; ".join(each.reasons) or "would take it"),
+        ),
+        row=plain,
+        identity=lambda each: each.node_id,
+    )

@@ -1,0 +1,64 @@
+"""The whole cluster on one screen: what ``cluster info`` shows."""
+
+from cluster.quantities import format_duration
+from clusterctl.answers import ClusterInfo
+from clusterctl.render.kinds import members
+from clusterctl.render.output import TABLE, listing
+from clusterctl.render.people import ago, cpus, memory, share
+from clusterctl.render.table import facts, table
+
+
+def overview(info: ClusterInfo, now: float) -> str:
+    """Return the cluster in numbers, then its managers, then the store's members."""
+    spec, capacity, reserved = info.cluster.spec, info.capacity, info.reserved
+    leader = next((each for each in info.managers if each.id == info.leader_id), None)
+    head = facts(
+        [
+            ("Cluster", info.cluster.id),
+            ("Nodes", f"{info.nodes_ready} ready of {info.nodes_total}"),
+            ("Services", str(info.services_total)),
+            ("Tasks", f"{info.tasks_running} running"),
+            ("CPUs", _of(cpus(reserved.cpu_nanos), reserved.cpu_nanos, capacity.cpu_nanos, cpus)),
+            (
+                "Memory",
+                _of(
+                    memory(reserved.memory_bytes),
+                    reserved.memory_bytes,
+                    capacity.memory_bytes,
+                    memory,
+                ),
+            ),
+            ("Leader", leader.address if leader else "none just now"),
+            ("Heartbeat", format_duration(spec.heartbeat_period_seconds)),
+            ("History", f"{spec.task_history_limit} ended tasks of each slot"),
+            ("Revision", str(info.revision)),
+            ("Created", ago(info.cluster.created_at, now)),
+        ]
+    )
+    managers = table(
+        ["MANAGER", "HOST", "ROLE", "VERSION", "STARTED"],
+        [
+            [
+                each.address,
+                each.hostname,
+                _role(info, each.id),
+                each.software_version,
+                ago(each.started_at, now),
+            ]
+            for each in info.managers
+        ],
+    )
+    return f"{head}\n\n{managers}\n\n{listing(members(), info.store_members, TABLE)}"
+
+
+def _role(info: ClusterInfo, manager_id: str) -> str:
+    roles = ["leads"] if manager_id == info.leader_id else []
+    if manager_id == info.answered_by_id:
+        roles.append("answered")
+    return ", ".join(roles)
+
+
+def _of(text: str, part: int, whole: int, show: "object") -> str:
+    assert callable(show)
+    percent = share(part, whole)
+    return f"{text} reserved of {show(whole)}" + (f" ({percent})" if percent else "")

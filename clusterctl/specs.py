@@ -1,0 +1,158 @@
+"""Changes to a service's spec, as ``service update`` words them. Pure."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from cluster.errors import InvalidError, NotFoundError, did_you_mean
+from cluster.model import (
+    FailureAction,
+    RestartCondition,
+    ServiceMode,
+    ServiceSpec,
+    UpdateConfig,
+    UpdateOrder,
+)
+from cluster.resources import Resources
+
+_replace = msgspec.structs.replace
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """What to change; None and empty leave things as they are. Amounts are in base units."""
+
+    image: str | None = None
+    replicas: int | None = None
+    force: bool = False
+    args: tuple[str, ...] | None = None
+    env_add: tuple[tuple[str, str], ...] = ()
+    env_rm: tuple[str, ...] = ()
+    label_add: tuple[tuple[str, str], ...] = ()
+    label_rm: tuple[str, ...] = ()
+    constraint_add: tuple[str, ...] = ()
+    constraint_rm: tuple[str, ...] = ()
+    limit_cpu: int | None = None
+    limit_memory: int | None = None
+    reserve_cpu: int | None = None
+    reserve_memory: int | None = None
+    restart_condition: str | None = None
+    restart_delay: float | None = None
+    restart_max_attempts: int | None = None
+    restart_window: float | None = None
+    stop_grace_period: float | None = None
+    update_parallelism: int | None = None
+    update_delay: float | None = None
+    update_monitor: float | None = None
+    update_order: str | None = None
+    update_failure_action: str | None = None
+    update_max_failure_ratio: float | None = None
+
+
+def edited(spec: ServiceSpec, edit: Edit) -> ServiceSpec:
+    """Return *spec* with the changes made.
+
+    Raises:
+        InvalidError: a global service has no replicas to set.
+        NotFoundError: what is to be removed is not there.
+    """
+    if edit.replicas is not None and spec.mode is ServiceMode.GLOBAL:
+        raise InvalidError(f"service '{spec.name}' is global: it has no number of replicas")
+    task = spec.task
+    container = _replace(
+        task.container,
+        environment=_entries(task.container.environment, edit.env_add, edit.env_rm, "variable"),
+        **_given(image=edit.image, command=edit.args, stop_grace_seconds=edit.stop_grace_period),
+    )
+    restart = _replace(
+        task.restart,
+        **_given(
+            condition=_enum(RestartCondition, edit.restart_condition),
+            delay_seconds=edit.restart_delay,
+            max_attempts=edit.restart_max_attempts,
+            window_seconds=edit.restart_window,
+        ),
+    )
+    constraints = _constraints(task.placement.constraints, edit.constraint_add, edit.constraint_rm)
+    task = _replace(
+        task,
+        container=container,
+        restart=restart,
+        limits=_resources(task.limits, edit.limit_cpu, edit.limit_memory),
+        reservations=_resources(task.reservations, edit.reserve_cpu, edit.reserve_memory),
+        placement=_replace(task.placement, constraints=constraints),
+        force_update=task.force_update + edit.force,
+    )
+    return _replace(
+        spec,
+        task=task,
+        labels=_entries(spec.labels, edit.label_add, edit.label_rm, "label"),
+        update=_update(spec.update, edit),
+        **_given(replicas=edit.replicas),
+    )
+
+
+def _given(**fields: Any) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _enum(kind: Any, value: str | None) -> Any:
+    return None if value is None else kind(value)
+
+
+def _resources(old: Resources, cpu_nanos: int | None, memory_bytes: int | None) -> Resources:
+    return _replace(old, **_given(cpu_nanos=cpu_nanos, memory_bytes=memory_bytes))
+
+
+def _update(old: UpdateConfig, edit: Edit) -> UpdateConfig:
+    return _replace(
+        old,
+        **_given(
+            parallelism=edit.update_parallelism,
+            delay_seconds=edit.update_delay,
+            monitor_seconds=edit.update_monitor,
+            order=_enum(UpdateOrder, edit.update_order),
+            failure_action=_enum(FailureAction, edit.update_failure_action),
+            max_failure_ratio=edit.update_max_failure_ratio,
+        ),
+    )
+
+
+def _entries(
+    old: Mapping[str, str],
+    added: Iterable[tuple[str, str]],
+    removed: Iterable[str],
+    noun: str,
+) -> dict[str, str]:
+    new = dict(old)
+    for name in removed:
+        if name not in old:
+            raise NotFoundError(f"there is no {noun} '{name}' to remove;{_near(name, old)}")
+        new.pop(name, None)
+    return new | dict(added)
+
+
+def _constraints(
+    old: tuple[str, ...], added: Iterable[str], removed: Iterable[str]
+) -> tuple[str, ...]:
+    """Compare constraints without regard to the space in them."""
+
+    def bare(text: str) -> str:
+        return "".join(text.split())
+
+    gone = {bare(text) for text in removed}
+    kept = {bare(text): text for text in old}
+    for text in removed:
+        if bare(text) not in kept:
+            raise NotFoundError(f"there is no constraint '{text}' to remove;{_near(text, old)}")
+    kept = {key: text for key, text in kept.items() if key not in gone}
+    for text in added:
+        kept.setdefault(bare(text), text)
+    return tuple(kept.values())
+
+
+def _near(word: str, known: Iterable[str]) -> str:
+    names = list(known)
+    return did_you_mean(word, names) or f" there is {', '.join(names) or 'none'}"

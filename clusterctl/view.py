@@ -1,0 +1,75 @@
+"""The client's picture of the cluster, kept up to date by ``follow.Update``s."""
+
+from collections.abc import Iterable, Mapping
+
+from cluster.model import (
+    Node,
+    NodeId,
+    Object,
+    Service,
+    ServiceId,
+    ServiceVersion,
+    Task,
+    TaskId,
+)
+from clusterctl.follow import Update
+
+_NO_TASKS: Mapping[TaskId, Task] = {}
+
+
+class View:
+    """What is known. Read the mappings, never change them.
+
+    Attributes:
+        revision: up to which everything is known; 0 until a whole snapshot has come. An object
+            may be newer.
+    """
+
+    def __init__(self) -> None:
+        self.revision = 0
+        self.services: dict[ServiceId, Service] = {}
+        self.versions: dict[tuple[ServiceId, int], ServiceVersion] = {}
+        self.nodes: dict[NodeId, Node] = {}
+        self.tasks: dict[TaskId, Task] = {}
+        self._tasks_of: dict[ServiceId, dict[TaskId, Task]] = {}
+
+    def tasks_of(self, service: ServiceId) -> Iterable[Task]:
+        return self._tasks_of.get(service, _NO_TASKS).values()
+
+    def hostname(self, node: NodeId) -> str:
+        """Return a node's name; the beginning of its id if it has none."""
+        known = self.nodes.get(node)
+        return (known.description.hostname if known else "") or node[:12]
+
+    def apply(self, update: Update) -> None:
+        if update.snapshot:
+            self.__init__()  # type: ignore[misc]  # begin anew
+        self.revision = max(self.revision, update.revision)
+        for value in update.changed:
+            self._set(value)
+        for value in update.removed:
+            self._remove(value)
+
+    def _set(self, value: Object) -> None:
+        match value:
+            case Task():
+                self.tasks[value.id] = value
+                self._tasks_of.setdefault(value.service_id, {})[value.id] = value
+            case Service():
+                self.services[value.id] = value
+            case ServiceVersion():
+                self.versions[value.service_id, value.number] = value
+            case Node():
+                self.nodes[value.id] = value
+
+    def _remove(self, value: Object) -> None:
+        match value:
+            case Task():
+                self.tasks.pop(value.id, None)
+                self._tasks_of.get(value.service_id, {}).pop(value.id, None)
+            case Service():
+                self.services.pop(value.id, None)
+            case ServiceVersion():
+                self.versions.pop((value.service_id, value.number), None)
+            case Node():
+                self.nodes.pop(value.id, None)
