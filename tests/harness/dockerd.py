@@ -121,11 +121,13 @@ class Dockerd:
     @contextlib.contextmanager
     def hung(self) -> Iterator[None]:
         """Let the daemon give no answer for a while."""
+        assert self._daemon is not None
         os.kill(self._pid(), signal.SIGSTOP)
         try:
             yield
         finally:
             os.kill(self._pid(), signal.SIGCONT)
+            os.kill(self._daemon.pid, signal.SIGCONT)  # nsenter stops when its child does
 
     def answers(self) -> bool:
         with socket.socket(socket.AF_UNIX) as link:
