@@ -118,7 +118,8 @@ class Session:
 
     async def _follow(self) -> NoReturn:
         try:
-            async for message in self._stream:
+            # Read one by one, as the first message was: gRPC wants one way of reading a stream.
+            while isinstance(message := await self._stream.read(), pb.SessionMessage):
                 self._take(message)
         except aio.AioRpcError as error:
             raise error_of(error) from error

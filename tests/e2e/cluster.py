@@ -95,7 +95,7 @@ class LabCluster:
 
     def leading_host(self) -> Host:
         """Return the host of the manager that leads."""
-        info = self.ctl_json("cluster", "info")
+        (info,) = self.ctl_json("cluster", "info")
         leader = next(m for m in info["managers"] if m["id"] == info["leader_id"])
         address = leader["address"].partition(":")[0]
         return next(host for host in self.manager_hosts if host.address == address)
@@ -123,7 +123,7 @@ class LabCluster:
     def wait_nodes(self, *, ready: int, seconds: float = READY_SECONDS) -> None:
         def all_ready() -> bool:
             info = self.ctl("cluster", "info", "--format", "json", check=False)
-            return info.returncode == 0 and int(json.loads(info.stdout)["nodes_ready"]) == ready
+            return info.returncode == 0 and int(json.loads(info.stdout)[0]["nodes_ready"]) == ready
 
         try:
             wait_until(all_ready, f"{ready} nodes are ready", seconds=seconds, every_seconds=0.1)
