@@ -28,6 +28,7 @@ from cluster.validation import name_flaw
 PROFILES_VARIABLE = "COMPOSE_PROFILES"
 PROJECT_VARIABLE = "COMPOSE_PROJECT_NAME"
 _EVERY_PROFILE = "*"
+_NAMELESS = "nameless"
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -86,7 +87,7 @@ def load(
     Raises:
         ComposeError: everything that makes the files unusable.
     """
-    report = Report()
+    report = Report(source.name for source in files)
     if project:
         environment = {**environment, PROJECT_VARIABLE: project}
     documents = Documents(read, report)
@@ -123,17 +124,17 @@ def _project(
 
 
 def _name(top: Fields, given: str, at: Position, report: Report) -> str:
+    """Return the stack's name, or one to go on with if there is none of use."""
     name = given or top.get("name", fields.some_text, "")
-    if not name:
-        if not report.has_problem_at("name"):
-            report.problem(at, "name", "the stack has no name: give one here or to the command")
-        return "nameless"
-    if flaw := name_flaw(name):
-        if given:
-            report.problem(at, "", f"stack name {flaw}")
-        else:
-            report.problem(top.at("name").node.at, "name", flaw)
-    return name
+    if name and not (flaw := name_flaw(name)):
+        return name
+    if given:
+        report.problem(at, "", f"stack name {flaw}")
+    elif name:
+        report.problem(top.at("name").node.at, "name", flaw)
+    elif not report.has_problem_at("name"):
+        report.problem(at, "name", "the stack has no name: give one here or to the command")
+    return _NAMELESS
 
 
 def _active_services(

@@ -43,7 +43,7 @@ def _port(cursor: Cursor) -> tuple[PublishedPort, bool]:
         target=port.get("target", _port_number, 1),
         published=port.get("published", _port_number, 0),
         protocol=port.get("protocol", fields.choice({name: name for name in PROTOCOLS}), "tcp"),
-        host_ip=port.get("host_ip", fields.text, "").removeprefix("[").removesuffix("]"),
+        host_ip=port.get("host_ip", fields.text, ""),
     )
     return published, is_host
 

@@ -49,9 +49,14 @@ class ComposeError(InvalidError):
 
 
 class Report:
-    """What was found so far. The same thing found twice (through an anchor) counts once."""
+    """What was found so far. The same thing found twice (through an anchor) counts once.
 
-    def __init__(self) -> None:
+    Args:
+        files: the names of the first files, in the order in which they are to be told of.
+    """
+
+    def __init__(self, files: Iterable[str] = ()) -> None:
+        self._files = tuple(files)
         self._problems: dict[Problem, None] = {}
         self._warnings: dict[Problem, None] = {}
 
@@ -66,7 +71,7 @@ class Report:
     @property
     def warnings(self) -> tuple[Problem, ...]:
         """All warnings, in the order of the files."""
-        return _in_order(self._warnings)
+        return self._in_order(self._warnings)
 
     def has_problem_at(self, path: str) -> bool:
         """Tell whether anything at, under or around *path* is a problem already."""
@@ -82,14 +87,14 @@ class Report:
             ComposeError: all the problems so far.
         """
         if self._problems:
-            raise ComposeError(_in_order(self._problems))
+            raise ComposeError(self._in_order(self._problems))
 
-
-def _in_order(problems: Iterable[Problem]) -> tuple[Problem, ...]:
-    """Return them line by line, the files as they were first met."""
-    problems = list(problems)
-    files = {file: place for place, file in enumerate(dict.fromkeys(p.at.file for p in problems))}
-    return tuple(sorted(problems, key=lambda p: (files[p.at.file], p.at.line, p.at.column)))
+    def _in_order(self, problems: Iterable[Problem]) -> tuple[Problem, ...]:
+        """Return them line by line, other files than the first as they were met."""
+        problems = list(problems)
+        files = dict.fromkeys((*self._files, *(problem.at.file for problem in problems)))
+        places = {file: place for place, file in enumerate(files)}
+        return tuple(sorted(problems, key=lambda p: (places[p.at.file], p.at.line, p.at.column)))
 
 
 def _is_within(path: str, other: str) -> bool:

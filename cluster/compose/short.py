@@ -68,7 +68,8 @@ def ports(node: Scalar, path: str, report: Report) -> list[Node]:
         message = f"more than {PORTS_PER_RANGE_MAX} ports; network_mode: host opens them all"
         report.problem(node.at, path, message)
         return [_broken(node.at)]
-    address = address.removeprefix("[").removesuffix("]")
+    if address.startswith("[") and address.endswith("]"):
+        address = address[1:-1]
     common: dict[str, Node] = {}
     if protocol:
         common["protocol"] = string(protocol, node.at)
