@@ -39,6 +39,9 @@ from typing import Any, Self
 READY_SECONDS = 30.0
 PROBE_SECONDS = 0.02
 
+# A signal takes effect within a scheduler's turn of each thread.
+STOPPED_SECONDS = 5.0
+
 # Ports of our own choice lie below the range that outgoing connections take theirs from.
 PORTS = range(20_000, 30_000)
 
@@ -195,8 +198,12 @@ class EtcdProcess:
         self._end(signal.SIGTERM)
 
     def pause(self) -> None:
-        """Let it hang: it holds its connections, and answers nothing."""
+        """Let it hang: it holds its connections, and answers nothing from now on."""
         os.kill(self.pid, signal.SIGSTOP)
+        deadline = time.monotonic() + STOPPED_SECONDS
+        while not self._stands_still():  # a thread that runs may still answer
+            assert time.monotonic() < deadline, f"etcd {self.name} does not stop"
+            time.sleep(0.001)
 
     def resume(self) -> None:
         os.kill(self.pid, signal.SIGCONT)
@@ -214,6 +221,12 @@ class EtcdProcess:
         with urllib.request.urlopen(request, timeout=10) as answer:
             result: dict[str, Any] = json.loads(answer.read())
         return result
+
+    def _stands_still(self) -> bool:
+        """Return whether every thread is stopped (state T, after the name in parentheses)."""
+        threads = Path(f"/proc/{self.pid}/task").iterdir()
+        states = [(thread / "stat").read_text().rpartition(")")[2].split()[0] for thread in threads]
+        return all(state == "T" for state in states)
 
     def _end(self, with_signal: signal.Signals) -> None:
         if self._process is None:
