@@ -114,9 +114,10 @@ def install_packages(choices: Sequence[Sequence[str]]) -> list[str]:
     packages = sorted({_first_known(choice) for choice in choices})
     with _services_held_back():
         _apt_get("install", "--yes", "--no-install-recommends", *packages)
-    if "etcd-server" in packages and runs_systemd():
+    if "etcd-server" in packages and which("systemctl"):
         # The package's own etcd would hold the standard ports; ours is started by whoever uses it.
-        run_quietly(["systemctl", "disable", "--now", "etcd.service"])
+        now = ["--now"] if runs_systemd() else []
+        run_quietly(["systemctl", "disable", *now, "etcd.service"])
     return packages
 
 
