@@ -176,9 +176,12 @@ class Executor:
         bar = self._bars.get(step.task_id)
         if step.task_id in self._jobs or (bar is not None and bar.timer is not None):
             return
-        if self._done.pop(step.task_id, None) == step:
+        done = self._done.pop(step.task_id, None)
+        if done == step:
             self._bar(step.task_id)  # it went well, yet is needed again: not in a tight loop
             return
+        if done is not None:
+            self._unbar(step.task_id)
         job = asyncio.create_task(self._run(step), name=f"{type(step).__name__} {step.task_id}")
         self._jobs[step.task_id] = (step, job)
         job.add_done_callback(lambda done: self._ended(step.task_id, done))
@@ -208,7 +211,6 @@ class Executor:
             self._bar(step.task_id)
             log.debug("has to wait", extra={"task": step.task_id, "error": str(error)})
         else:
-            self._unbar(step.task_id)
             self._done[step.task_id] = step
 
     def _do(self, step: Step) -> Awaitable[None]:
