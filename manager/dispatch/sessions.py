@@ -66,7 +66,7 @@ WRITES_AT_ONCE_MAX = 32
 # Between attempts while the store does not answer.
 RETRY_SECONDS = 0.5
 
-# A new session waits so long for the view to show what it has just written.
+# A new session waits so long for the view to show everything up to its opening.
 VIEW_SECONDS = 5.0
 
 # What one process was measured to hold.
@@ -148,20 +148,15 @@ class Sessions:
         self._opening.add(session_id)
         try:
             stored, lease = await self._keys.open(session, description, dict(labels))
-            opened = self._hold(stored, lease)
+            # What it is told to run must not be older than what its last manager told it.
+            async with asyncio.timeout(VIEW_SECONDS):
+                await self._view.reached(stored.version)
+            return self._hold(stored, lease)
+        except TimeoutError:
+            raise UnavailableError("this manager lags behind the store: try another") from None
         finally:
             self._opening.discard(session_id)
             self._mark_due(node_id)
-        try:
-            async with asyncio.timeout(VIEW_SECONDS):
-                await self._view.reached(stored.version)
-        except TimeoutError:
-            self.ended(opened)
-            raise UnavailableError("this manager lags behind the store: try another") from None
-        except asyncio.CancelledError:
-            self.ended(opened)
-            raise
-        return opened
 
     def find(self, session_id: str) -> OpenSession:
         """Return a session that is open.

@@ -1,0 +1,302 @@
+"""References, nodes, tasks, the cluster's record, and usage from other managers."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+
+import msgspec
+import pytest
+
+from cluster.errors import (
+    ConflictError,
+    InvalidError,
+    NotFoundError,
+    StateError,
+    UnavailableError,
+)
+from cluster.model import (
+    Availability,
+    ClusterSpec,
+    Manager,
+    ManagerId,
+    NodeState,
+    NodeUsage,
+    Session,
+    SessionId,
+    Task,
+    TaskId,
+    TaskState,
+)
+from manager.control.access import Access
+from manager.control.cluster import Clusters, StoreMember, establish
+from manager.control.nodes import Nodes
+from manager.control.references import find_node, find_service, find_task
+from manager.control.tasks import Tasks
+from manager.control.usage import Usages
+from manager.dispatch.log_broker import LogBatch
+from manager.dispatch.open_session import HeardUsage, LogsAsked
+from manager.store.memory import MemoryStore
+from tests.fakes.sites import Site, node, node_id, service, sites, task
+from tests.fakes.virtual_time import LoopClock, in_virtual_time
+
+
+class FakePeers:
+    """Other managers that answer from a table, or not at all."""
+
+    def __init__(self, usages: dict[str, list[HeardUsage]]) -> None:
+        self.usages = usages
+
+    async def usage(self, manager: Manager) -> Sequence[HeardUsage]:
+        if manager.id not in self.usages:
+            raise UnavailableError("no answer")
+        return self.usages[manager.id]
+
+    async def logs(
+        self, manager: Manager, task_ids: Sequence[TaskId], asked: LogsAsked
+    ) -> AsyncGenerator[LogBatch, None]:
+        raise UnavailableError("no answer")
+        yield LogBatch()
+
+
+def usages_of(site: Site, peers: FakePeers | None = None) -> Usages:
+    return Usages(site.view, ManagerId("m0"), list, peers or FakePeers({}))
+
+
+def nodes_of(site: Site, peers: FakePeers | None = None) -> Nodes:
+    return Nodes(Access(site.store, site.view), usages_of(site, peers))
+
+
+def tasks_of(site: Site) -> Tasks:
+    return Tasks(Access(site.store, site.view), LoopClock())
+
+
+def session(name: str, manager: str = "m1") -> Session:
+    return Session(id=SessionId(f"s-{name}"), node_id=node_id(name), manager_id=ManagerId(manager))
+
+
+# --- references -------------------------------------------------------------------------------
+
+
+@in_virtual_time
+async def test_an_id_a_name_or_the_beginning_of_an_id_will_do() -> None:
+    async with sites() as [site]:
+        await site.write(*service("web"), *service("worker"), node("n1"))
+        web = site.view.service_by_name("web")
+        assert find_service(site.view, "web") == web
+        assert find_service(site.view, "id-of-web") == web
+        assert find_service(site.view, "id-of-we") == web
+        assert find_node(site.view, "n1").id == node_id("n1")
+        assert find_node(site.view, "n10").id == node_id("n1")
+
+
+@in_virtual_time
+async def test_what_could_be_several_is_refused_with_all_of_them() -> None:
+    async with sites() as [site]:
+        twin = msgspec.structs.replace(node("n2"), description=node("n1").description)
+        await site.write(*service("web"), *service("worker"), node("n1"), twin)
+        with pytest.raises(InvalidError, match=r"'id-of-w' could be 2 services: .*web.*worker"):
+            find_service(site.view, "id-of-w")
+        with pytest.raises(InvalidError, match=r"'n1' could be 2 nodes"):
+            find_node(site.view, "n1")
+        with pytest.raises(InvalidError, match="which service"):
+            find_service(site.view, "")
+
+
+@in_virtual_time
+async def test_a_task_is_found_by_its_place() -> None:
+    async with sites() as [site]:
+        await site.write(
+            *service("web"),
+            node("n1"),
+            task("old", slot=2, state=TaskState.FAILED, desired=TaskState.SHUTDOWN, created_at=9),
+            task("now", slot=2, created_at=5),
+            task("there", slot=0, on="n1"),
+        )
+        assert find_task(site.view, "web.2").id == "now"
+        assert find_task(site.view, "web.n1").id == "there"
+        with pytest.raises(NotFoundError, match="'web' has none in that place"):
+            find_task(site.view, "web.9")
+        with pytest.raises(NotFoundError, match="no service 'wbe'"):
+            find_task(site.view, "wbe.1")
+
+
+# --- nodes ------------------------------------------------------------------------------------
+
+
+@in_virtual_time
+async def test_a_node_is_drained_and_labelled_whatever_the_leader_wrote_meanwhile() -> None:
+    async with sites() as [site]:
+        await site.write(node("n1", state=NodeState.UNKNOWN))
+        await site.lag()
+        await site.write(node("n1", state=NodeState.READY))
+
+        changed = await nodes_of(site).update(
+            "n1",
+            availability=Availability.DRAIN,
+            set_labels={"disk": "ssd"},
+            remove_labels=["nothing"],
+        )
+        assert changed.spec.availability is Availability.DRAIN
+        assert changed.spec.labels == {"disk": "ssd"}
+        assert changed.status.state is NodeState.READY, "the leader's write was undone"
+
+
+@in_virtual_time
+async def test_a_node_update_on_an_old_version_is_refused_with_how_it_is_now() -> None:
+    async with sites() as [site]:
+        await site.write(node("n1"))
+        old = site.view.nodes[node_id("n1")]
+        nodes = nodes_of(site)
+        await nodes.update("n1", set_labels={"zone": "a"}, remove_labels=[])
+        with pytest.raises(ConflictError, match=r"active; zone=a"):
+            await nodes.update("n1", version=old.version, set_labels={}, remove_labels=["zone"])
+
+
+@in_virtual_time
+async def test_a_node_update_that_changes_nothing_writes_nothing() -> None:
+    async with sites() as [site]:
+        await site.write(node("n1"))
+        await nodes_of(site).update("n1", set_labels={}, remove_labels=["nothing"])
+        assert not site.store.commits
+
+
+@pytest.mark.parametrize("label", ["", "two words", "a=b", "x" * 300])
+@in_virtual_time
+async def test_a_label_that_no_constraint_could_name_is_refused(label: str) -> None:
+    async with sites() as [site]:
+        await site.write(node("n1"))
+        with pytest.raises(InvalidError):
+            await nodes_of(site).update("n1", set_labels={label: "x"}, remove_labels=[])
+
+
+@in_virtual_time
+async def test_a_node_that_can_be_reached_is_removed_only_by_force() -> None:
+    async with sites() as [site]:
+        await site.write(node("n1"), session("n1"), node("n2", state=NodeState.DOWN))
+        nodes = nodes_of(site)
+        with pytest.raises(StateError, match="--force"):
+            await nodes.remove("n1", force=False)
+        await nodes.remove("n2", force=False)
+        await nodes.remove("n1", force=True)
+        assert not site.view.nodes
+        assert not site.stored("/shoal/v1/sessions/")
+
+
+@in_virtual_time
+async def test_nodes_are_listed_with_what_is_promised_and_used() -> None:
+    async with sites() as [site]:
+        heard = HeardUsage(NodeUsage(node_id=node_id("n1"), cpu_nanos=7, measured_at=1.0), 0.5)
+        peers = FakePeers({"m1": [heard]})
+        await site.write(
+            *service("web"),
+            node("n2"),
+            node("n1"),
+            session("n1"),
+            task("a", on="n1", state=TaskState.RUNNING),
+            task("b", on="n1", state=TaskState.ASSIGNED),
+            task("c", on="n1", state=TaskState.FAILED),
+            Manager(id=ManagerId("m1"), address="x:1"),
+            Manager(id=ManagerId("hangs"), address="y:1"),
+        )
+        one, two = await nodes_of(site, peers).all()
+        assert (one.node.id, one.manager_id, one.heard) == (node_id("n1"), "m1", heard)
+        assert (one.tasks_running, one.tasks_total) == (1, 2)
+        assert (two.node.id, two.manager_id, two.heard) == (node_id("n2"), None, None)
+
+
+# --- tasks ------------------------------------------------------------------------------------
+
+
+@in_virtual_time
+async def test_tasks_are_listed_by_service_and_slot_the_newest_first() -> None:
+    async with sites() as [site]:
+        await site.write(
+            *service("web"),
+            *service("db", stack="shop"),
+            node("n1"),
+            task("w2", slot=2),
+            task("w1-old", slot=1, desired=TaskState.SHUTDOWN, created_at=1),
+            task("w1", slot=1, created_at=2, on="n1"),
+            task("d1", of="db"),
+        )
+        tasks = tasks_of(site)
+
+        async def ids(**wanted: object) -> list[str]:
+            return [each.task.id for each in await tasks.all(**wanted)]  # type: ignore[arg-type]
+
+        assert await ids() == ["d1", "w1", "w2"]
+        assert await ids(ended=True) == ["d1", "w1", "w1-old", "w2"]
+        assert await ids(service="web", node="n1") == ["w1"]
+        assert await ids(stack="shop") == ["d1"]
+
+
+async def told(site: Site, *tasks: Task, of: str = "t") -> tuple[str, dict[str, tuple[str, ...]]]:
+    await site.write(*tasks)
+    explained = await tasks_of(site).explain(of)
+    return explained.text, {each.hostname: each.reasons for each in explained.verdicts}
+
+
+@in_virtual_time
+async def test_an_explanation_says_why_a_task_waits_or_where_it_is() -> None:
+    async with sites() as [site]:
+        await site.write(*service("web"), node("n1"), node("n2", state=NodeState.DOWN))
+        waiting = task("t", state=TaskState.PENDING)
+        text, verdicts = await told(site, waiting)
+        assert text == "web.1 waits: no manager leads just now, so nothing is placed"
+        assert verdicts["n1"] == ()
+        assert verdicts["n2"] != ()
+
+        text, verdicts = await told(site, task("t", on="n1", state=TaskState.RUNNING))
+        assert text == "web.1 is running on node 'n1'"
+        assert verdicts["n1"] == (), "a task must not be in its own way"
+
+
+# --- the cluster ------------------------------------------------------------------------------
+
+
+def clusters_of(site: Site) -> Clusters:
+    async def members() -> Sequence[StoreMember]:
+        await asyncio.Event().wait()
+        return ()
+
+    return Clusters(Access(site.store, site.view), ManagerId("m0"), members)
+
+
+@in_virtual_time
+async def test_the_cluster_is_told_in_numbers_even_while_the_store_hangs() -> None:
+    async with sites() as [site]:
+        await site.write(
+            *service("web"),
+            node("n1"),
+            node("n2", state=NodeState.DOWN),
+            task("t", on="n1", state=TaskState.RUNNING),
+        )
+        info = await clusters_of(site).info()
+        assert (info.nodes_ready, info.nodes_total, info.services_total) == (1, 2, 1)
+        assert (info.tasks_running, info.capacity.cpu_nanos) == (1, 4 * 10**9)
+        assert info.store_members == ()
+        assert info.leader_id is None
+
+
+@in_virtual_time
+async def test_settings_are_checked_guarded_and_replaced() -> None:
+    async with sites() as [site]:
+        clusters = clusters_of(site)
+        for bad in (0.0, 1e9, float("nan")):
+            with pytest.raises(InvalidError, match="heartbeat_period_seconds"):
+                await clusters.update(0, ClusterSpec(heartbeat_period_seconds=bad))
+        first = site.view.cluster
+        assert first is not None
+        await clusters.update(first.version, ClusterSpec(task_history_limit=2))
+        assert site.view.cluster is not None
+        assert site.view.cluster.spec.task_history_limit == 2
+        with pytest.raises(ConflictError, match=r"task_history_limit \(9, now 2\)"):
+            await clusters.update(first.version, ClusterSpec(task_history_limit=9))
+
+
+@in_virtual_time
+async def test_only_the_first_manager_of_an_empty_store_makes_the_cluster() -> None:
+    store = MemoryStore()
+    async with sites(2) as [one, other]:
+        first = await establish(store, one.ids, LoopClock())
+        assert await establish(store, other.ids, LoopClock()) == first
+        assert len((await store.list("")).items) == 1
