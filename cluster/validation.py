@@ -289,6 +289,11 @@ def _mounts(mounts: Iterable[Mount]) -> Iterator[Flaw]:
                         f"must be a path on the host that begins with '/', is {mount.source!r}"
                     )
                     yield Flaw(f"{at}.source", message)
+                elif mount.create_host_path and ":" in mount.source + mount.target:
+                    message = (
+                        "a path with ':' cannot be made on demand; set create_host_path: false"
+                    )
+                    yield Flaw(f"{at}.source", message)
             case MountKind.VOLUME:
                 if mount.source and not _DOCKER_NAME.fullmatch(mount.source):
                     yield Flaw(f"{at}.source", f"must be the name of a volume, is {mount.source!r}")
@@ -300,6 +305,7 @@ def _mounts(mounts: Iterable[Mount]) -> Iterator[Flaw]:
         ):
             message = f"must be one of {', '.join(PROPAGATIONS)}, and of a bind"
             yield Flaw(f"{at}.propagation", message)
+        yield from _labels(f"{at}.labels", mount.labels)
         yield from _not_negative(f"{at}.tmpfs_size_bytes", mount.tmpfs_size_bytes)
         if not 0 <= mount.tmpfs_mode <= PERMISSION_BITS:
             yield Flaw(f"{at}.tmpfs_mode", "must be permission bits, 0 to 07777")

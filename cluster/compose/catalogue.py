@@ -370,7 +370,7 @@ NETWORK = Section(
         "driver_opts": _ignored("the network is an ordinary bridge on each host"),
         "enable_ipv4": _ignored("the network has IPv4", "true"),
         "enable_ipv6": _ignored("the network has IPv4 only", "false"),
-        "external": _honoured("used by its name; a host that lacks it makes it"),
+        "external": _honoured("a network of another stack, by its name"),
         "internal": _ignored("the network leads outside", "false"),
         "ipam": _ignored("each host's Docker chooses the addresses"),
         "labels": _ignored("networks get no labels yet"),

@@ -49,7 +49,7 @@ def document(
     network_keys = {network.name: key for key, network in networks.items()}
     volume_keys = {volume.name: key for key, volume in volumes.items()}
     parts = {
-        spec.name.removeprefix(f"{name}_"): _service(spec, name, network_keys, volumes, volume_keys)
+        spec.name.removeprefix(f"{name}_"): _service(spec, network_keys, volumes, volume_keys)
         for spec in services
     }
     joined = {network.network for spec in services for network in spec.task.networks}
@@ -69,7 +69,6 @@ def document(
 
 def _service(
     spec: ServiceSpec,
-    stack: str,
     network_keys: Mapping[str, str],
     volumes: Mapping[str, Declared],
     volume_keys: Mapping[str, str],
@@ -88,10 +87,9 @@ def _service(
     elif not task.networks:
         part["network_mode"] = "bridge"
     else:
-        own = spec.name.removeprefix(f"{stack}_")
         part["networks"] = {
             network_keys.get(network.network, network.network): _given(
-                aliases=[alias for alias in network.aliases if alias != own]
+                aliases=list(network.aliases)
             )
             for network in task.networks
         }

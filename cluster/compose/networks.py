@@ -13,10 +13,11 @@ _NETWORK_MODES = {
 }
 
 
-def attachments(
-    service: Fields, name: str, stack: Stack
-) -> tuple[NetworkMode, tuple[NetworkAttachment, ...]]:
-    """Return where the service's containers are; on the stack's own network if nothing is said."""
+def attachments(service: Fields, stack: Stack) -> tuple[NetworkMode, tuple[NetworkAttachment, ...]]:
+    """Return where the service's containers are; on the stack's own network if nothing is said.
+
+    That a service is found by its own name, without the stack's, is the agent's business.
+    """
     if "network_mode" in service:
         mode = service.get("network_mode", _network_mode, NetworkMode.NETWORKS)
         if "networks" in service:
@@ -27,12 +28,10 @@ def attachments(
                 "cannot be joined with a network_mode; keep one of the two",
             )
         return mode, ()
-    joined = service.get("networks", lambda cursor: _joined(cursor, name, stack), ())
+    joined = service.get("networks", lambda cursor: _joined(cursor, stack), ())
     if joined:
         return NetworkMode.NETWORKS, joined
-    return NetworkMode.NETWORKS, (
-        NetworkAttachment(network=stack.networks[DEFAULT_NETWORK].name, aliases=(name,)),
-    )
+    return NetworkMode.NETWORKS, (NetworkAttachment(network=stack.networks[DEFAULT_NETWORK].name),)
 
 
 def _network_mode(cursor: Cursor) -> NetworkMode:
@@ -42,7 +41,7 @@ def _network_mode(cursor: Cursor) -> NetworkMode:
     return fields.choice(_NETWORK_MODES)(cursor)
 
 
-def _joined(cursor: Cursor, service: str, stack: Stack) -> tuple[NetworkAttachment, ...]:
+def _joined(cursor: Cursor, stack: Stack) -> tuple[NetworkAttachment, ...]:
     joined = []
     for key, child in cursor.children():
         try:
@@ -53,7 +52,7 @@ def _joined(cursor: Cursor, service: str, stack: Stack) -> tuple[NetworkAttachme
                 aliases = attachment.get("aliases", fields.list_of(fields.some_text), ())
         except Refused:
             continue
-        # As in Compose, a service is found by its own name on each of its networks.
-        others = tuple(alias for alias in dict.fromkeys(aliases) if alias != service)
-        joined.append(NetworkAttachment(network=network.name, aliases=(service, *others)))
+        joined.append(
+            NetworkAttachment(network=network.name, aliases=tuple(dict.fromkeys(aliases)))
+        )
     return tuple(joined)

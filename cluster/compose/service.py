@@ -41,7 +41,7 @@ def service_spec(cursor: Cursor, name: str, stack: Stack) -> ServiceSpec:
     section = service.section("deploy", catalogue.DEPLOY)
     mode = deploy.mode(section)
     limits, reservations, pids = deploy.resources(service, section)
-    network_mode, attachments = networks.attachments(service, name, stack)
+    network_mode, attachments = networks.attachments(service, stack)
     return ServiceSpec(
         name=f"{stack.name}_{name}",
         stack=stack.name,

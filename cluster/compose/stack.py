@@ -89,7 +89,10 @@ def _network(cursor: Cursor, full_name: str) -> Declared:
     if external and name in _FIXED_NETWORKS:
         raise cursor.refused(f"use `network_mode: {name}` in the service instead")
     if external:
-        cursor.warn(f"a host without a network {name!r} makes one: `external` is not checked yet")
+        cursor.warn(
+            f"{name!r} has to be a network of the cluster, such as another stack's: a task is "
+            "refused by a host that has one from elsewhere"
+        )
     drivers = {"bridge": "bridge", "overlay": "overlay"}
     driver = network.get("driver", fields.choice(drivers, _DRIVERS_REFUSED), "bridge")
     if driver == "overlay":

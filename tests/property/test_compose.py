@@ -368,7 +368,6 @@ def service_specs(draw: st.DrawFn) -> ServiceSpec:
     name = draw(NAME)
     mode = draw(st.sampled_from(NetworkMode))
     in_networks = mode is NetworkMode.NETWORKS
-    others = lists(NAME.filter(lambda alias: alias != name))
     networks = lists(st.sampled_from(["demo_default", "demo_back"]))
     cpus = draw(st.integers(1_000_000, 2**40) | st.just(0))
     memory = draw(st.integers(MEMORY_LIMIT_BYTES_MIN, 2**50) | st.just(0))
@@ -387,7 +386,7 @@ def service_specs(draw: st.DrawFn) -> ServiceSpec:
             reservations=Resources(cpu_nanos=cpus, memory_bytes=memory),
             network_mode=mode,
             networks=tuple(
-                NetworkAttachment(network=network, aliases=(name, *draw(others)))
+                NetworkAttachment(network=network, aliases=draw(lists(NAME)))
                 for network in (draw(networks) if in_networks else ())
             ),
             ports=(

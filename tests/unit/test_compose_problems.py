@@ -188,6 +188,11 @@ def test_a_bad_file(text: str, expected: list[str]) -> None:
     assert problems(text) == [f"a.yaml:{line}" for line in expected]
 
 
+def test_a_tmpfs_is_told_as_such_beside_volumes() -> None:
+    (line,) = problems(SERVICE + "volumes: [/a, /b]\n    tmpfs: [x, /c]\n")
+    assert line.startswith("a.yaml:5:13: services.web.tmpfs[0]: must be a path")
+
+
 def test_all_problems_are_told_at_once_in_the_order_of_the_lines() -> None:
     text = """\
 services:

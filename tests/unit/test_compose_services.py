@@ -184,8 +184,8 @@ WEB = ServiceSpec(
         limits=Resources(cpu_nanos=1_500_000_000, memory_bytes=256 * MIB),
         reservations=Resources(cpu_nanos=250_000_000, memory_bytes=64 * MIB),
         networks=(
-            NetworkAttachment(network="demo_front", aliases=("web",)),
-            NetworkAttachment(network="shared", aliases=("web", "www")),
+            NetworkAttachment(network="demo_front"),
+            NetworkAttachment(network="shared", aliases=("www", "web")),
         ),
         ports=(
             PublishedPort(target=80, published=8080),
@@ -225,7 +225,7 @@ OLDER_KEYS = ServiceSpec(
         limits=Resources(cpu_nanos=500_000_000, memory_bytes=1024 * MIB),
         reservations=Resources(memory_bytes=512 * MIB),
         restart=RestartPolicy(condition=RestartCondition.ON_FAILURE, max_attempts=3),
-        networks=(NetworkAttachment(network="demo_default", aliases=("older-keys",)),),
+        networks=(NetworkAttachment(network="demo_default"),),
     ),
 )
 
@@ -355,10 +355,10 @@ def test_the_document_has_long_forms_and_no_variables() -> None:
         ({"network_mode": "none"}, "networks", ()),
         ({"network_mode": "bridge"}, "networks", ()),
         ({"network_mode": "host", "ports": ["80:80"]}, "ports", ()),
-        ({}, "networks", (NetworkAttachment(network="demo_default", aliases=("web",)),)),
-        ({"networks": []}, "networks", (NetworkAttachment(network="demo_default", aliases=("web",)),)),
+        ({}, "networks", (NetworkAttachment(network="demo_default"),)),
+        ({"networks": []}, "networks", (NetworkAttachment(network="demo_default"),)),
         ({"networks": {"default": {"aliases": ["a", "a"]}}}, "networks",
-         (NetworkAttachment(network="demo_default", aliases=("web", "a")),)),
+         (NetworkAttachment(network="demo_default", aliases=("a",)),)),
         ({"deploy": {"endpoint_mode": "dnsrr"}}, "replicas", 1),
         ({"stop_grace_period": "0"}, "stop_grace_seconds", 0.0),
         ({"privileged": False, "devices": [], "x-mine": 1, "secrets": None}, "cap_add", ()),
@@ -402,6 +402,18 @@ def test_variables_are_replaced_before_types_are_looked_at() -> None:
     assert spec.task.container.user == "1000"
     assert spec.replicas == 3
     assert spec.task.limits == Resources(cpu_nanos=500_000_000, memory_bytes=64 * MIB)
+
+
+def test_only_a_relative_path_of_the_host_is_worked_out() -> None:
+    project = loaded(
+        "services: {web: {image: web, volumes: ['/a/../b:/1', './c:/2', '~/d:/3', '..:/4']}}",
+        HOME="/home/me",
+    )
+    mounts = project.services[0].task.container.mounts
+    assert [mount.source for mount in mounts] == ["/a/../b", "/app/c", "/home/me/d", "/"]
+    assert [warning.path for warning in project.warnings] == [
+        f"services.web.volumes[{index}]" for index in (1, 2, 3)
+    ]
 
 
 def test_an_unset_variable_is_told_of_with_its_place() -> None:

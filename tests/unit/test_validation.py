@@ -274,6 +274,18 @@ def test_a_sound_service_has_no_flaw(spec: ServiceSpec) -> None:
             "task.container.mounts[0].propagation",
             "rprivate",
         ),
+        (
+            "task.container.mounts",
+            (Mount(kind=MountKind.BIND, target="/a", source="/a:b", create_host_path=True),),
+            "task.container.mounts[0].source",
+            "on demand",
+        ),
+        (
+            "task.container.mounts",
+            (Mount(kind=MountKind.VOLUME, target="/a", labels={"shoal.x": ""}),),
+            "task.container.mounts[0].labels.shoal.x",
+            "reserved",
+        ),
         ("task.ports", (PublishedPort(target=0),), "task.ports[0].target", "1 to 65535"),
         (
             "task.ports",
@@ -304,6 +316,15 @@ def test_a_sound_service_has_no_flaw(spec: ServiceSpec) -> None:
             (
                 PublishedPort(target=1, published=80, host_ip="192.0.2.1"),
                 PublishedPort(target=2, published=80),
+            ),
+            "task.ports[1].published",
+            "twice",
+        ),
+        (
+            "task.ports",
+            (
+                PublishedPort(target=1, published=80),
+                PublishedPort(target=2, published=80, host_ip="192.0.2.1"),
             ),
             "task.ports[1].published",
             "twice",
