@@ -98,6 +98,7 @@ class _Held:
     output: list[LogLine] = field(default_factory=list)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     timers: list[asyncio.TimerHandle] = field(default_factory=list)
+    followers: int = 0  # of its log
 
 
 class FakeEngine:
@@ -509,7 +510,11 @@ class FakeRuntime:
         held = self._held(container_id)
         if held.spec.container.log.driver == "none":
             raise CannotRunError("configured logging driver does not support reading")
-        yield self._lines(held, wanted)
+        held.followers += 1
+        try:
+            yield self._lines(held, wanted)
+        finally:
+            held.followers -= 1
 
     @staticmethod
     async def _lines(held: _Held, wanted: LogRange) -> AsyncIterator[LogLine]:
