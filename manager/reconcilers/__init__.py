@@ -8,6 +8,7 @@
 | reaper       | which finished tasks and old versions are forgotten                  |
 | restart      | (pure) whether and when a task that ended is replaced                |
 | loop, keyqueue | take what is due, plan, commit, again                              |
+| compaction   | how much of the store's history is kept                              |
 
 To add a controller, write its pure ``plan(facts) -> Plan`` and a class that fulfils
 ``loop.Reconciler``, and list it in ``lead``.
@@ -20,6 +21,7 @@ import random
 from cluster.clock import Clock
 from cluster.ids import IdSource
 from manager.committer import Committer, Fence, FenceBrokenError
+from manager.reconcilers.compaction import compact_now_and_then
 from manager.reconcilers.loop import ReconcileLoop, Reconciler
 from manager.reconcilers.nodes import NodeReconciler
 from manager.reconcilers.reaper import Reaper
@@ -61,6 +63,7 @@ async def lead(
     ]
     try:
         async with asyncio.TaskGroup() as group:
+            group.create_task(compact_now_and_then(store, view), name="compaction")
             for reconciler in reconcilers:
                 loop = ReconcileLoop(reconciler, view, committer, clock, source)
                 group.create_task(loop.run(), name=f"reconcile {reconciler.name}")

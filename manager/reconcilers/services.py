@@ -42,6 +42,9 @@ from manager.reconcilers.loop import Plan
 # It stands for a Docker daemon that hangs: waiting for ever would leave the place empty.
 STOP_SECONDS_MAX = 60.0
 
+TICK_SECONDS = 1e-6  # the least by which two times of records are told apart
+CLOCK_SLACK_SECONDS = 1.0  # a task made this much ahead of now tells of a clock that went back
+
 Place = NewType("Place", str)
 
 
@@ -258,6 +261,8 @@ def _new_task(
 ) -> Task:
     is_global = facts.service.spec.mode is ServiceMode.GLOBAL
     may_start = delay <= 0 and not _still_stopping(history)
+    # Later than its predecessors', though the clock stood still or went back: it is their order.
+    created_at = max([facts.now, *(task.created_at + TICK_SECONDS for task in history)])
     return Task(
         id=facts.new_id(),
         service_id=facts.service.id,
@@ -266,7 +271,7 @@ def _new_task(
         node_id=NodeId(place) if is_global else NO_NODE,
         desired_state=TaskState.RUNNING if may_start else TaskState.READY,
         status=TaskStatus(state=TaskState.NEW, at=facts.now),
-        created_at=facts.now,
+        created_at=created_at,
         start_after=facts.now + delay if delay > 0 else 0.0,
         failures=failures,
     )
@@ -277,7 +282,7 @@ def _release(
 ) -> tuple[list[Change], list[float]]:
     """Let a task that was held back run, or tell in how many seconds to look again."""
     # A wait longer than was ever asked for means that the clock went back: do not sit it out.
-    clock_went_back = facts.now < holder.created_at
+    clock_went_back = facts.now < holder.created_at - CLOCK_SLACK_SECONDS
     wait = 0.0 if clock_went_back else holder.start_after - facts.now
     if wait > 0:
         return [], [wait]

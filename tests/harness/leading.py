@@ -1,6 +1,6 @@
 """A leader's core in one process: memory store, view, reconcilers, and agents that obey.
 
-No gRPC and no Docker: what is decided meets nodes that do at once what they are told, or what
+In virtual time, without gRPC and Docker: what is decided meets nodes that do at once what they are told, or what
 a test makes them do instead.
 """
 
@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from cluster.clock import SystemClock
 from cluster.model import (
     Cluster,
     ClusterId,
@@ -41,16 +40,17 @@ from manager.store import keys
 from manager.store.interface import Delete, GuardFailedError, Put, Store, Unchanged
 from manager.store.memory import MemoryState, MemoryStore
 from manager.view import View, follow
+from tests.fakes.virtual_time import LoopClock
 
 CAPACITY = Resources(cpu_nanos=8_000_000_000, memory_bytes=8 << 30)
-SECONDS_MAX = 20.0  # for anything that is waited for
+SECONDS_MAX = 600.0  # of virtual time, for anything that is waited for
 
 Behaviour = Callable[[Task], TaskStatus | None]
 
 
 def obey(task: Task) -> TaskStatus | None:
     """What a well-behaved agent reports of a task at once; None: nothing new."""
-    now = SystemClock().now()
+    now = LoopClock().now()
     wanted = {
         TaskState.READY: TaskState.READY,
         TaskState.RUNNING: TaskState.RUNNING,
@@ -192,7 +192,7 @@ async def leading(*, seed: int = 1, period: float = 0.2) -> AsyncIterator[Leadin
     tasks = [
         asyncio.create_task(follow(store, view, source)),
         asyncio.create_task(
-            reconcilers.lead(item.create_revision, store, view, SystemClock(), source)
+            reconcilers.lead(item.create_revision, store, view, LoopClock(), source)
         ),
         asyncio.create_task(core.agents()),
     ]

@@ -22,6 +22,7 @@ from cluster.model import (
     UpdateConfig,
 )
 from cluster.resources import Resources
+from tests.fakes.virtual_time import in_virtual_time
 from tests.harness.leading import Leading, leading, obey, service_spec
 
 
@@ -50,6 +51,7 @@ def slots(tasks: list[Task]) -> list[int]:
     return sorted(task.slot for task in tasks)
 
 
+@in_virtual_time
 async def test_replicas_run_one_in_each_slot_and_scale_both_ways() -> None:
     async with leading() as core:
         await three_nodes(core)
@@ -68,6 +70,7 @@ async def test_replicas_run_one_in_each_slot_and_scale_both_ways() -> None:
         assert len({task.node_id for task in core.running("web")}) == 3
 
 
+@in_virtual_time
 async def test_what_is_all_well_is_not_written_again() -> None:
     async with leading() as core:
         await three_nodes(core)
@@ -81,6 +84,7 @@ async def test_what_is_all_well_is_not_written_again() -> None:
         assert (await core.store.list("/")).revision == revision + 1
 
 
+@in_virtual_time
 async def test_a_failed_task_is_replaced_in_its_slot_and_remembered() -> None:
     async with leading() as core:
         await three_nodes(core)
@@ -97,6 +101,7 @@ async def test_a_failed_task_is_replaced_in_its_slot_and_remembered() -> None:
         assert core.view.tasks[victim.id].status.error == "exit code 1"
 
 
+@in_virtual_time
 async def test_a_crash_loop_is_slowed_down_and_stopped_at_max_attempts() -> None:
     def crash(task: Task) -> TaskStatus | None:
         if task.status.state.finished or task.desired_state is not TaskState.RUNNING:
@@ -124,6 +129,7 @@ async def test_a_crash_loop_is_slowed_down_and_stopped_at_max_attempts() -> None
         (RestartCondition.ANY, TaskState.COMPLETE, True),
     ],
 )
+@in_virtual_time
 async def test_the_restart_condition_decides(
     condition: RestartCondition, state: TaskState, restarts: bool
 ) -> None:
@@ -139,6 +145,7 @@ async def test_the_restart_condition_decides(
         assert bool(core.running("web")) is restarts
 
 
+@in_virtual_time
 async def test_a_lost_node_s_tasks_run_elsewhere_and_are_orphaned() -> None:
     async with leading() as core:
         nodes = await three_nodes(core)
@@ -158,6 +165,7 @@ async def test_a_lost_node_s_tasks_run_elsewhere_and_are_orphaned() -> None:
         assert slots(core.running("web")) == list(range(1, 10))
 
 
+@in_virtual_time
 async def test_a_short_absence_moves_nothing() -> None:
     async with leading(period=1.0) as core:
         nodes = await three_nodes(core)
@@ -172,6 +180,7 @@ async def test_a_short_absence_moves_nothing() -> None:
         assert {task.id for task in core.running("web")} == before
 
 
+@in_virtual_time
 async def test_drain_moves_what_runs_and_pause_does_not() -> None:
     async with leading() as core:
         nodes = await three_nodes(core)
@@ -191,6 +200,7 @@ async def test_drain_moves_what_runs_and_pause_does_not() -> None:
         )
 
 
+@in_virtual_time
 async def test_a_global_service_follows_the_nodes() -> None:
     async with leading() as core:
         await core.add_node("n1")
@@ -207,6 +217,7 @@ async def test_a_global_service_follows_the_nodes() -> None:
         await core.until(lambda: len(core.tasks("web")) == 1)
 
 
+@in_virtual_time
 async def test_a_node_that_is_down_keeps_its_global_task() -> None:
     async with leading() as core:
         n1 = await core.add_node("n1")
@@ -219,6 +230,7 @@ async def test_a_node_that_is_down_keeps_its_global_task() -> None:
         assert [t.id for t in core.running("web")] == [task.id]
 
 
+@in_virtual_time
 async def test_a_new_image_replaces_no_more_at_a_time_than_allowed() -> None:
     async with leading() as core:
         await three_nodes(core)
@@ -245,6 +257,7 @@ async def test_a_new_image_replaces_no_more_at_a_time_than_allowed() -> None:
         )
 
 
+@in_virtual_time
 async def test_a_successor_starts_only_after_its_predecessor_has_stopped() -> None:
     stopping = asyncio.Event()
     may_stop = asyncio.Event()
@@ -271,6 +284,7 @@ async def test_a_successor_starts_only_after_its_predecessor_has_stopped() -> No
         await core.until(lambda: [t.id for t in core.running("web")] == [new.id])
 
 
+@in_virtual_time
 async def test_a_change_of_placement_or_restart_alone_replaces_nothing() -> None:
     async with leading() as core:
         await three_nodes(core)
@@ -287,6 +301,7 @@ async def test_a_change_of_placement_or_restart_alone_replaces_nothing() -> None
         assert {task.id for task in core.running("web")} == before
 
 
+@in_virtual_time
 async def test_what_does_not_fit_waits_with_its_reason_and_is_placed_when_it_does() -> None:
     async with leading() as core:
         await core.add_node("n1")
@@ -300,6 +315,7 @@ async def test_what_does_not_fit_waits_with_its_reason_and_is_placed_when_it_doe
         await core.until(lambda: len(core.running("web")) == 2)
 
 
+@in_virtual_time
 async def test_a_host_port_is_held_by_one_task_of_a_node() -> None:
     async with leading() as core:
         await three_nodes(core)
@@ -311,6 +327,7 @@ async def test_a_host_port_is_held_by_one_task_of_a_node() -> None:
         assert len({task.node_id for task in core.running("web")}) == 3
 
 
+@in_virtual_time
 async def test_a_removed_service_leaves_nothing() -> None:
     async with leading() as core:
         await three_nodes(core)
@@ -324,6 +341,7 @@ async def test_a_removed_service_leaves_nothing() -> None:
         await core.until(lambda: not core.view.tasks and not core.view.versions)
 
 
+@in_virtual_time
 async def test_history_is_kept_within_its_limit() -> None:
     async with leading() as core:
         await three_nodes(core)
