@@ -15,6 +15,7 @@ from scripts.lib.setup import prepare
 from scripts.lib.steps import TREE, ScriptError, Steps, run_quietly
 
 CLUSTERCTL = environment.HOME / "bin" / "clusterctl"
+ENDPOINT = "127.0.0.1:7420"
 STACK = "hello"
 COMPOSE_FILE = TREE / "examples" / "hello" / "compose.yaml"
 
@@ -64,17 +65,29 @@ examples/hello/README.md has more to try. To end it all: scripts/quickstart --do
 
 
 def _down(steps: Steps) -> None:
+    """End and remove everything, going on with the rest if a part will not go."""
+    failed = []
     if CLUSTERCTL.exists():
-        with steps.step("cluster"):
-            _clusterctl("dev", "down")
+        with steps.step("cluster") as step:
+            try:
+                _clusterctl("dev", "down")
+            except ScriptError as error:
+                failed.append(error)
+                step.note = "failed, see below"
     socket = docker_socket()
     if answers(socket):
         with steps.step(f"image {TAG}") as step:
-            step.note = "removed" if remove_image(socket, TAG) else "was not there"
+            try:
+                step.note = "removed" if remove_image(socket, TAG) else "was not there"
+            except ScriptError as error:
+                failed.append(error)
+                step.note = "failed, see below"
     with steps.step("Docker daemon") as step:
         stopped = LocalDockerd().stop(delete=True)
         step.note = "stopped, its data removed" if stopped else "was not started here"
     print("What remains: the packages that were installed, and .venv in this folder.")
+    if failed:
+        raise ScriptError("\n".join(map(str, failed)))
 
 
 def _need_docker() -> str:
@@ -95,4 +108,5 @@ def _need_docker() -> str:
 
 
 def _clusterctl(*arguments: str) -> str:
-    return run_quietly([str(CLUSTERCTL), *arguments])
+    """Run clusterctl on the cluster of this machine, whatever context its user may have."""
+    return run_quietly([str(CLUSTERCTL), "--endpoint", ENDPOINT, *arguments])

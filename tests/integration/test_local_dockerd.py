@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from scripts.lib.dockerd import CGROUP
 from scripts.lib.firewall import removal
 from scripts.lib.image import archive, find_busybox
 from scripts.lib.steps import TREE
 from tests.lab import Host, Lab
+from tests.lab.cgroups import Cgroup
 from tests.lab.images import APP, IMAGES
 
 SCRIPT = str(TREE / "scripts" / "dockerd-local")
@@ -18,6 +20,7 @@ SCRIPT = str(TREE / "scripts" / "dockerd-local")
 @pytest.fixture
 def machine() -> Iterator[Host]:
     """A machine with no service manager: its own network, /run and processes."""
+    Cgroup(CGROUP).remove_if_empty()  # a test that failed may have left it
     with Lab(hosts=0, controls=1) as lab:
         yield lab["m1"]
 

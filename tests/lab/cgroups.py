@@ -108,6 +108,10 @@ class Cgroup:
         """
         wait_until(self._removed, f"the control group {self.path} is empty", seconds=SETTLE_SECONDS)
 
+    def remove_if_empty(self) -> None:
+        """Remove what no process is in, of this group and of those below it."""
+        self._removed()
+
     def _removed(self) -> bool:
         remaining = False
         # Docker's containers have groups in every hierarchy, in those too that no host joins.
