@@ -51,12 +51,13 @@ class Observed:
     def note_all(self, ticket: Ticket, containers: Iterable[Container]) -> bool:
         """Take a listing: whatever is not in it is gone; tell whether there was news."""
         listed = {container.id: container for container in containers}
-        known = [key for key, seen in self._seen.items() if seen.ticket < ticket]
-        news = [self._set(ticket, key, listed.get(key)) for key in (*known, *listed)]
+        older = {key: seen for key, seen in self._seen.items() if seen.ticket < ticket}
         # A tombstone outlives one listing: by then no look is older than it is.
-        for key in [key for key, seen in self._seen.items() if seen.container is None]:
-            if self._seen[key].ticket < ticket:
-                del self._seen[key]
+        tombstones = [key for key, seen in older.items() if seen.container is None]
+        for key in tombstones:
+            del self._seen[key]
+        missing = older.keys() - listed.keys() - set(tombstones)
+        news = [self._set(ticket, key, listed.get(key)) for key in (*missing, *listed)]
         return any(news)
 
     def _set(self, ticket: Ticket, container_id: ContainerId, container: Container | None) -> bool:
