@@ -7,9 +7,10 @@ anew about containers, for what was last seen still stands.
 """
 
 import asyncio
+import contextlib
 import logging
 import random
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Hashable
 from typing import NoReturn
 
 from agent import reconciler
@@ -37,6 +38,7 @@ RETRY_SECONDS_MIN = 0.1  # after a break: a restarting daemon is missed for a fr
 RETRY_SECONDS_MAX = 5.0  # and one that is away longer is asked now and then
 LOOKS_MAX = 16  # hinted containers looked at at once; the rest wait their turn
 NETWORKS_SECONDS = 30.0  # between two searches for networks that nobody uses any more
+NETWORKS_PAUSE_SECONDS = 1.0  # and at least: a hundred containers that go are one or two searches
 
 
 class Worker:
@@ -82,7 +84,8 @@ class Worker:
         self._hinted: dict[ContainerId, None] = {}  # in order
         self._hint_came = asyncio.Event()
         self._answered_at: float | None = None
-        self._networks_due_at = 0.0
+        self._networks_freed = asyncio.Event()
+        self._users: frozenset[Hashable] = frozenset()
         self._breaks = 0
 
     # --- what others see ----------------------------------------------------------------------
@@ -131,6 +134,7 @@ class Worker:
             self._news.clear()
             if self._has_looked:
                 self._executor.apply(reconciler.plan(self._facts()))
+                self._mind_networks()
 
     def _facts(self) -> Facts:
         return Facts(
@@ -146,6 +150,31 @@ class Worker:
             booted_at=self._booted_at,
         )
 
+    # --- networks -----------------------------------------------------------------------------
+
+    def _mind_networks(self) -> None:
+        """Note when something that may have used a network is gone."""
+        users = frozenset((*self.assigned.specs, *(one.id for one in self._observed.containers)))
+        if self._users - users:
+            self._networks_freed.set()
+        self._users = users
+
+    async def _tidy_networks(self) -> NoReturn:
+        """Remove networks that nobody uses any more: Docker has room for some thirty only."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(NETWORKS_SECONDS * self._source.uniform(0.8, 1.2)):
+                    await self._networks_freed.wait()
+            self._networks_freed.clear()
+            if self.assigned.is_complete:
+                specs = self.assigned.specs.values()
+                keep = {one.network for spec in specs for one in spec.networks}
+                try:
+                    await self._runtime.remove_unused_networks(self._owner, keep)
+                except RuntimeFailedError as error:
+                    log.warning("cannot remove a network", extra={"error": str(error)})
+            await asyncio.sleep(NETWORKS_PAUSE_SECONDS)
+
     # --- looking ------------------------------------------------------------------------------
 
     async def _watch(self) -> NoReturn:
@@ -160,6 +189,7 @@ class Worker:
                     async with asyncio.TaskGroup() as group:
                         group.create_task(self._hear(hints))
                         group.create_task(self._list_now_and_then())
+                        group.create_task(self._tidy_networks())
             except* (RuntimeUnavailableError, RuntimeFailedError) as errors:
                 self._breaks += 1
                 if self._breaks == 1:
@@ -171,8 +201,6 @@ class Worker:
         while True:
             await asyncio.sleep(LISTING_SECONDS * self._source.uniform(0.8, 1.2))
             await self._list()
-            if self._clock.monotonic() >= self._networks_due_at:
-                await self._tidy_networks()
 
     async def _list(self) -> None:
         ticket = self._observed.begin()
@@ -186,16 +214,6 @@ class Worker:
             self._news.set()
         there = {one.id for one in self._observed.containers}
         self._signalled_at = {key: at for key, at in self._signalled_at.items() if key in there}
-
-    async def _tidy_networks(self) -> None:
-        self._networks_due_at = self._clock.monotonic() + NETWORKS_SECONDS
-        if self.assigned.is_complete:
-            specs = self.assigned.specs.values()
-            keep = {one.network for spec in specs for one in spec.networks}
-            try:
-                await self._runtime.remove_unused_networks(self._owner, keep)
-            except RuntimeFailedError as error:
-                log.warning("cannot remove a network", extra={"error": str(error)})
 
     async def _hear(self, hints: AsyncIterator[ContainerHint]) -> None:
         async for hint in hints:
