@@ -18,6 +18,7 @@ import requests
 from agent.runtime import labels, log_frames, refusals, translate
 from agent.runtime.cgroups import Cgroups
 from agent.runtime.engine import Client, Engine, EngineRefusalError, Patience
+from agent.runtime.host_lock import host_lock
 from agent.runtime.interface import (
     CannotRunError,
     Container,
@@ -146,7 +147,9 @@ class DockerRuntime:
             if (owner, name) in self._networks:
                 return
             if not await self._has_network(owner, name):
-                await self._make_network(owner, name)
+                async with host_lock("networks"):
+                    if not await self._has_network(owner, name):
+                        await self._make_network(owner, name)
             self._networks.add((owner, name))
 
     async def _has_network(self, owner: Owner, name: str) -> bool:
@@ -171,10 +174,7 @@ class DockerRuntime:
         try:
             await self._act(lambda client: client.post_json("/networks/create", body=body))
         except EngineRefusalError as error:
-            # Another agent on this host may just have made it.
-            was_made = error.status == HTTPStatus.CONFLICT and await self._has_network(owner, name)
-            if not was_made:
-                raise refusals.refused(str(error)) from error
+            raise refusals.refused(str(error)) from error
 
     async def remove_unused_networks(self, owner: Owner, keep: Collection[str]) -> None:
         label = f"{labels.CLUSTER}={owner.cluster_id}"

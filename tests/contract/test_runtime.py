@@ -76,7 +76,7 @@ class Host(Protocol):
     def link(self) -> Runtime: ...
     def add_network(self, name: str) -> None: ...
     def remove_network(self, name: str) -> None: ...
-    def networks(self) -> set[str]: ...
+    def networks(self) -> list[str]: ...
     def add_container(self, name: str, marks: Mapping[str, str]) -> ContainerId: ...
     def remove_by_hand(self, container_id: ContainerId) -> None: ...
     def stop_by_hand(self, container_id: ContainerId) -> None: ...
@@ -99,8 +99,8 @@ class FakeHost:
     def remove_network(self, name: str) -> None:
         del self.engine.networks[name]
 
-    def networks(self) -> set[str]:
-        return set(self.engine.networks)
+    def networks(self) -> list[str]:
+        return list(self.engine.networks)
 
     def add_container(self, name: str, marks: Mapping[str, str]) -> ContainerId:
         return self.engine.add_foreign(name, marks)
@@ -138,8 +138,8 @@ class DockerHost:
     def remove_network(self, name: str) -> None:
         self._client.networks.get(name).remove()
 
-    def networks(self) -> set[str]:
-        return {str(network.name) for network in self._client.networks.list()}
+    def networks(self) -> list[str]:
+        return [str(network.name) for network in self._client.networks.list()]
 
     def add_container(self, name: str, marks: Mapping[str, str]) -> ContainerId:
         made = self._client.containers.run(IMAGE, name=name, labels=dict(marks), detach=True)
@@ -472,7 +472,7 @@ async def test_networks_are_made_once_and_joined(bench: Bench) -> None:
     container = await bench.running(on_networks(front, back))
 
     assert container.alive
-    assert {front, back} <= bench.host.networks()
+    assert {front, back} <= set(bench.host.networks())
 
 
 async def test_agents_of_one_cluster_share_a_network(bench: Bench) -> None:
@@ -489,7 +489,7 @@ async def test_agents_of_one_cluster_share_a_network(bench: Bench) -> None:
         )
     )
 
-    assert name in bench.host.networks()
+    assert bench.host.networks().count(name) == 1
     for link in links:
         await link.aclose()
 
@@ -514,7 +514,7 @@ async def test_only_our_unused_networks_are_removed(bench: Bench) -> None:
 
     await bench.runtime.remove_unused_networks(bench.owner, keep=[kept])
 
-    assert {used, kept, foreign, other} <= bench.host.networks()
+    assert {used, kept, foreign, other} <= set(bench.host.networks())
     assert unused not in bench.host.networks()
     await bench.runtime.ensure_network(bench.owner, unused)
     assert unused in bench.host.networks()
