@@ -149,9 +149,12 @@ class ManagerServer:
                 following = group.create_task(
                     follow(self._store, self.view, self._source), name="view"
                 )
+                membership = group.create_task(self._membership.run(), name="membership")
                 if await self._has_started(group, stopping):
                     ready()
                     await self._serve(group, stopping)
+                membership.cancel()  # which ends the lease
+                await asyncio.wait({membership})
                 following.cancel()
         finally:
             await self._server.stop(0)
@@ -177,12 +180,12 @@ class ManagerServer:
                 log.warning("waits for the store", extra={"error": str(error)})
                 await asyncio.sleep(RETRY_SECONDS * self._source.uniform(0.75, 1.25))
         await self.view.reached(revision)
+        await self._membership.held()  # without a lease no agent could have a session
         await self._server.start()
         log.info("serves", extra={"manager": self.id, "address": self.address})
 
     async def _serve(self, group: asyncio.TaskGroup, stopping: asyncio.Event) -> None:
         self._membership.subscribe(self._lease_changed)
-        membership = group.create_task(self._membership.run(), name="membership")
         sessions = group.create_task(self._sessions.run(), name="sessions")
         election = group.create_task(self._election.lead(self._lead), name="election")
         await stopping.wait()
@@ -196,8 +199,6 @@ class ManagerServer:
         await self._statuses.close()
         self._assignments.close()
         sessions.cancel()
-        membership.cancel()  # which ends the lease
-        await asyncio.wait({sessions, membership})
 
     async def _lead(self, leadership: Leadership) -> None:
         await reconcilers.lead(

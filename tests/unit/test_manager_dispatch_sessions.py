@@ -23,6 +23,7 @@ from manager.dispatch.sessions import (
     period_seconds,
 )
 from manager.store import keys
+from manager.store.interface import LeaseId
 from tests.fakes.desks import HOST, N1, beat, desks
 from tests.fakes.sites import node, node_id, until
 from tests.fakes.virtual_time import LoopClock, in_virtual_time
@@ -212,6 +213,21 @@ async def test_a_new_lease_gets_all_keys_and_none_that_went_elsewhere() -> None:
         assert moved.id == newer.id
         assert one.sessions.of_node(node_id("n2")) is None
         await one.site.follow()
+
+
+@in_virtual_time
+async def test_keys_move_to_a_new_lease_even_while_the_old_one_still_stands() -> None:
+    async with desks() as [desk]:
+        await desk.open()
+        desk.lease = await desk.site.store.grant_lease(3)
+        desk.sessions.lease_replaced()
+
+        def lease() -> LeaseId:
+            item = desk.site.state.get(keys.session(N1))
+            assert item is not None
+            return item.lease
+
+        await until(lambda: lease() == desk.lease, seconds=1)
 
 
 @in_virtual_time

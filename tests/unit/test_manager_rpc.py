@@ -1,0 +1,141 @@
+"""Errors on the wire: one table both ways, and nothing of an unknown error but its kind."""
+
+import logging
+from typing import Never
+
+import grpc
+import pytest
+from grpc import aio
+
+from cluster import status
+from cluster.api.v1 import types_pb2
+from cluster.errors import (
+    ClusterError,
+    ConflictError,
+    ExistsError,
+    ForbiddenError,
+    InternalError,
+    InvalidError,
+    NotFoundError,
+    OverloadedError,
+    StateError,
+    UnavailableError,
+)
+from cluster.model import Availability
+from manager.rpc.messages import availability_from
+from manager.rpc.refusals import refusals
+from manager.store.interface import (
+    GuardFailedError,
+    StoreUnavailableError,
+    TooLargeError,
+)
+
+KINDS = [
+    InvalidError,
+    NotFoundError,
+    ConflictError,
+    ExistsError,
+    StateError,
+    ForbiddenError,
+    UnavailableError,
+    OverloadedError,
+    InternalError,
+]
+
+
+class Context:
+    """What a call is refused through."""
+
+    def __init__(self) -> None:
+        self.code: grpc.StatusCode | None = None
+        self.details = ""
+
+    async def abort(self, code: grpc.StatusCode, details: str) -> Never:
+        self.code, self.details = code, details
+        raise aio.AbortError
+
+
+async def refused(error: Exception) -> Context:
+    context = Context()
+    with pytest.raises(aio.AbortError):
+        async with refusals(context):  # type: ignore[arg-type]
+            raise error
+    return context
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_every_error_arrives_as_what_it_was(kind: type[ClusterError]) -> None:
+    context = await refused(kind("no service 'wbe'"))
+    assert context.code is not None
+    back = status.error_of(context.code, context.details)
+    assert type(back) is kind
+    assert str(back) == "no service 'wbe'"
+
+
+def test_no_two_kinds_share_a_code() -> None:
+    assert len({status.code_of(kind("x")) for kind in KINDS}) == len(KINDS)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (StoreUnavailableError("x"), grpc.StatusCode.UNAVAILABLE),
+        (TooLargeError("x"), grpc.StatusCode.INVALID_ARGUMENT),
+        (GuardFailedError(1, {}), grpc.StatusCode.ABORTED),
+    ],
+)
+def test_errors_of_the_store_travel_as_their_kind(
+    error: ClusterError, code: grpc.StatusCode
+) -> None:
+    assert status.code_of(error) is code
+
+
+def test_every_code_reads_as_some_error() -> None:
+    for code in grpc.StatusCode:
+        assert isinstance(status.error_of(code, ""), ClusterError)
+        assert code.name in str(status.error_of(code, ""))
+    assert isinstance(status.error_of(grpc.StatusCode.UNKNOWN, ""), InternalError)
+    assert isinstance(status.error_of(grpc.StatusCode.DEADLINE_EXCEEDED, ""), UnavailableError)
+
+
+async def test_an_unknown_error_is_logged_once_and_told_by_its_kind_alone(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level(logging.ERROR):
+        context = await refused(ValueError("the secret is 1234"))
+    assert context.code is grpc.StatusCode.INTERNAL
+    assert "ValueError" in context.details
+    assert "1234" not in context.details
+    assert [record.exc_info is not None for record in caplog.records] == [True]
+
+
+async def test_a_refusal_is_no_fault_of_ours_and_is_not_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    await refused(NotFoundError("x"))
+    assert not caplog.records
+
+
+async def test_an_abort_passes() -> None:
+    with pytest.raises(aio.AbortError):
+        async with refusals(Context()):  # type: ignore[arg-type]
+            raise aio.AbortError
+
+
+@pytest.mark.parametrize("sign", ["x", "\n", "%", "ü", "\U0001f41f", "\ud800"])
+def test_long_details_fit_into_a_header(sign: str) -> None:
+    details = status.details_of(InvalidError(sign * 10_000))
+    size = sum(
+        1 if " " <= each <= "~" and each != "%" else 3 * len(each.encode(errors="replace"))
+        for each in details
+    )
+    assert status.DETAILS_BYTES_MAX - 12 < size < 8_000
+    short = "flaw: ü"
+    assert status.details_of(InvalidError(short)) == short
+
+
+def test_an_availability_that_is_left_out_is_none_and_an_unknown_one_is_refused() -> None:
+    assert availability_from(types_pb2.AVAILABILITY_UNSPECIFIED) is None
+    assert availability_from(types_pb2.AVAILABILITY_DRAIN) is Availability.DRAIN
+    with pytest.raises(InvalidError):
+        availability_from(99)
