@@ -1,16 +1,17 @@
 """Connections to managers: to the first of several endpoints that really answers.
 
-The endpoints are tried in turn, the next one as soon as one has failed or has not answered for a
-moment; whichever is ready first is taken. "Ready" means that HTTP/2 answers, so a manager that
-hangs, whose kernel still accepts connections, does not pass.
+The endpoints are asked for their health in turn, the next one as soon as one has failed or has
+not answered for a moment; whichever answers first is taken. So a manager that hangs, whose kernel
+still accepts connections, does not pass, nor one that is about to stop.
 """
 
 import queue
-import socket
+import re
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 
@@ -25,18 +26,21 @@ CONNECT_SECONDS = 1.0
 # When the next endpoint is tried beside one that has not answered yet.
 STAGGER_SECONDS = 0.25
 
-# Only to say why an endpoint did not answer, after all have failed.
-PROBE_SECONDS = 0.3
+# The standard health service; asked without a name it speaks for the whole manager.
+HEALTH = "/grpc.health.v1.Health/Check"
+NOT_SERVING = b"\x08\x02"  # the answer's field 1, status, is 2
 
 # The latest that were learnt of; a cluster has five managers at most, but addresses change.
 ENDPOINTS_MAX = 32
+
+_SOCKET_ERROR = re.compile(r"(Connection refused|No route to host|[A-Z][a-z]+ unreachable)")
 
 MESSAGE_BYTES_MAX = 512 * 1024**2  # a snapshot of a million tasks
 
 OPTIONS: Sequence[tuple[str, int]] = (
     # Without the first of these a peer that hangs is noticed after more than a minute.
     ("grpc.http2.ping_timeout_ms", 3_000),
-    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_time_ms", 3_000),
     ("grpc.keepalive_timeout_ms", 3_000),
     ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
     ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
@@ -92,8 +96,8 @@ class Connector:
         return self._race(order)
 
     def _race(self, waiting: list[str]) -> Connection:
-        events: queue.SimpleQueue[tuple[str, grpc.ChannelConnectivity]] = queue.SimpleQueue()
-        running: dict[str, tuple[grpc.Channel, float]] = {}  # with when it is given up
+        answers: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
+        running: dict[str, grpc.Channel] = {}
         failures: dict[str, str] = {}
         next_start = self._clock.monotonic()
         try:
@@ -101,55 +105,36 @@ class Connector:
                 now = self._clock.monotonic()
                 if waiting and (now >= next_start or not running):
                     endpoint = waiting.pop(0)
-                    running[endpoint] = (self._open(endpoint, events), now + CONNECT_SECONDS)
+                    running[endpoint] = self._ask(endpoint, answers)
                     next_start = now + STAGGER_SECONDS
                     continue
-                ends = [end for _, end in running.values()]
-                until = min([*ends, next_start] if waiting else ends)
                 try:
-                    endpoint, state = events.get(timeout=max(0.0, until - now))
+                    endpoint, trouble = answers.get(
+                        timeout=next_start - now if waiting else CONNECT_SECONDS + 1
+                    )
                 except queue.Empty:
-                    now = self._clock.monotonic()
-                    for late in [name for name, (_, end) in running.items() if end <= now]:
-                        running.pop(late)[0].close()
-                        failures[late] = f"no answer within {CONNECT_SECONDS:g}s"
                     continue
-                if endpoint not in running:
-                    continue
-                if state is grpc.ChannelConnectivity.READY:
-                    channel, _ = running.pop(endpoint)
+                channel = running.pop(endpoint)
+                if not trouble:
                     return Connection(endpoint, channel, ControlStub(channel))
-                if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
-                    running.pop(endpoint)[0].close()
-                    failures[endpoint] = self._probe(endpoint)
+                channel.close()
+                failures[endpoint] = trouble
         finally:
-            for channel, _ in running.values():
+            for channel in running.values():
                 channel.close()
         raise UnavailableError(self._nobody(failures))
 
-    def _open(
-        self, endpoint: str, events: "queue.SimpleQueue[tuple[str, grpc.ChannelConnectivity]]"
-    ) -> grpc.Channel:
+    def _ask(self, endpoint: str, answers: "queue.SimpleQueue[tuple[str, str]]") -> grpc.Channel:
+        """Open a channel; what is wrong with it, or nothing, comes to *answers* in a moment."""
         options = list(OPTIONS)
         if self._credentials is None:
             channel = grpc.insecure_channel(endpoint, options)
         else:
             channel = grpc.secure_channel(endpoint, self._credentials, options)
-        channel.subscribe(lambda state: events.put((endpoint, state)), try_to_connect=True)
+        health: Any = channel.unary_unary(HEALTH)
+        check = health.future(b"", timeout=CONNECT_SECONDS)
+        check.add_done_callback(lambda done: answers.put((endpoint, _trouble(done))))
         return channel
-
-    def _probe(self, endpoint: str) -> str:
-        """Return why an endpoint failed, which gRPC does not tell."""
-        host, _, port = endpoint.rpartition(":")
-        try:
-            socket.create_connection((host.strip("[]"), int(port)), timeout=PROBE_SECONDS).close()
-        except TimeoutError:
-            return "no answer"
-        except OSError as error:
-            return (error.strerror or str(error)).lower()
-        if self._credentials is not None:
-            return "no TLS, or certificates that do not match"
-        return "something answers, but no manager without TLS"
 
     def _nobody(self, failures: dict[str, str]) -> str:
         reasons = ", ".join(f"{endpoint} ({failures[endpoint]})" for endpoint in failures)
@@ -158,6 +143,25 @@ class Connector:
             f"no manager answers at {reasons}{source}; is it running? `--endpoint` names others, "
             "`clusterctl dev up` starts a cluster here"
         )
+
+
+def _trouble(check: Any) -> str:
+    """Return what a health check found wrong; empty if the manager answered and serves."""
+    if check.cancelled():
+        return "given up"
+    code = check.code()
+    if code is grpc.StatusCode.OK:
+        return "is stopping" if check.result() == NOT_SERVING else ""
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return f"no answer within {CONNECT_SECONDS:g}s"
+    if code is not grpc.StatusCode.UNAVAILABLE:
+        return ""  # it answered; what it thinks of us it will say to the real question
+    details = check.details() or ""
+    if found := _SOCKET_ERROR.search(details):
+        return found[1].lower()
+    if "handshake" in details or "SSL" in details or "certificate" in details.lower():
+        return "TLS is refused: see --tls-ca, --tls-cert and --tls-key"
+    return details.rpartition(": ")[2].lower() or "unavailable"
 
 
 def _credentials(tls: TlsPaths) -> grpc.ChannelCredentials:

@@ -1,13 +1,14 @@
 """Finds and reads Compose files, and what they refer to; ``cluster.compose`` makes sense of them."""
 
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
 
-from cluster.compose import Problem, Project, Source, load, read_dotenv
+from cluster.compose import ComposeError, Problem, Project, Source, load, read_dotenv
 from cluster.errors import InvalidError, NotFoundError
 
 DEFAULT_NAMES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
@@ -31,7 +32,7 @@ def project(
     Args:
         files: as given; none means the default names in the working directory.
         env_files: as given; none means ``.env`` beside the first file, if there is one.
-        name: of the stack; empty takes the files' own.
+        name: of the stack; empty takes the files' own, or that of the first file's folder.
         environment: of the process.
 
     Raises:
@@ -43,15 +44,29 @@ def project(
     first = Path.cwd() if files[0] == STDIN else Path(files[0]).expanduser().resolve().parent
     sources = [Source(name=_shown(each), text=_text(each)) for each in files]
     variables, problems = _variables(env_files, first, environment)
-    result = load(
-        sources,
-        environment={**variables, **environment},
-        directory=str(first),
-        read=lambda path: read_file(Path(path)),
-        project=name,
-    )
+
+    def loaded(as_project: str) -> Project:
+        return load(
+            sources,
+            environment={**variables, **environment},
+            directory=str(first),
+            read=lambda path: read_file(Path(path)),
+            project=as_project,
+        )
+
+    try:
+        result = loaded(name)
+    except ComposeError as error:
+        if name or not any(problem.path == "name" for problem in error.problems):
+            raise
+        result = loaded(_name_of(first))
     warn([*problems, *result.warnings])
     return result
+
+
+def _name_of(folder: Path) -> str:
+    """Return a stack's name after a folder's."""
+    return re.sub(r"[^a-z0-9_-]+", "-", folder.name.lower()).strip("-_") or "stack"
 
 
 def warn(problems: Sequence[Problem]) -> None:

@@ -22,6 +22,8 @@ from cluster.model import (
 from clusterctl.replicas import BAD_ENDS, Progress, desired_of, progress_of, runs
 from clusterctl.view import View
 
+_UNSEEN = "not seen yet"
+
 
 @dataclass(frozen=True, slots=True)
 class Deployed:
@@ -131,7 +133,12 @@ def _service(view: View, asked: Service, old: Container[TaskId]) -> Progress:
     else:  # this manager does not know yet what another one has stored
         failure = ""
     return Progress(
-        name, 0, desired_of(asked, ()), done=False, doing="not seen yet", failure=failure
+        name,
+        0,
+        desired_of(asked, ()),
+        done=False,
+        doing=((_UNSEEN, desired_of(asked, ())),),
+        failure=failure,
     )
 
 
@@ -148,7 +155,7 @@ def _removed(view: View, services: Mapping[ServiceId, str]) -> Iterable[Progress
             0,
             done=not there,
             leaving=True,
-            doing=f"{len(left)} stopping" if left else "",
+            doing=(("stopping", len(left)),) if left else (),
         )
 
 
@@ -211,5 +218,5 @@ def _emptied(view: View, goal: Drained) -> Progress:
         0,
         done=known.version >= goal.node.version and not left,
         leaving=True,
-        doing=f"{len(left)} leaving" if left else "",
+        doing=(("leaving", len(left)),) if left else (),
     )

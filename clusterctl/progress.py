@@ -39,32 +39,41 @@ def reporter(*, live: bool) -> Reporter:
 
 
 def told(part: Progress) -> str:
-    """Return ``web: 3/6 running, 2 starting``."""
+    """Return ``web: 3/6 running (2 starting)``."""
     if part.leaving:
-        state = "gone" if part.done else part.doing or "being removed"
+        state = "gone" if part.done else _doing(part) or "being removed"
         return f"{part.name}: {state}"
-    doing = f" ({part.doing})" if part.doing else ""
+    doing = f" ({_doing(part)})" if part.doing else ""
     return f"{part.name}: {part.reached}/{part.wanted} running{doing}"
 
 
+def reasons(part: Progress) -> list[str]:
+    """Return why tasks of it wait, a sentence each."""
+    return [f"{who} {reason}" for who, reason in part.waiting]
+
+
+def _doing(part: Progress) -> str:
+    return ", ".join(f"{count} {word}" for word, count in part.doing)
+
+
 class LogReporter:
-    """One line for each change, and each reason for waiting once."""
+    """A line when another task runs or something else goes on, and each reason once."""
 
     def __init__(self, write: Callable[[str], None]) -> None:
         self._write = write
-        self._told: dict[str, str] = {}
-        self._reasons: set[str] = set()
+        self._told: dict[str, object] = {}
+        self._reasons: set[tuple[str, str]] = set()
 
     def show(self, verdict: Verdict) -> None:
         for part in verdict.parts:
-            line = told(part)
-            if self._told.get(part.name) != line:
-                self._told[part.name] = line
-                self._write(line)
-            for reason in part.waiting:
-                if reason not in self._reasons:
-                    self._reasons.add(reason)
-                    self._write(reason)
+            state = (part.reached, part.wanted, part.done, {word for word, _ in part.doing})
+            if self._told.get(part.name) != state:
+                self._told[part.name] = state
+                self._write(told(part))
+            for who, reason in part.waiting:
+                if (part.name, reason) not in self._reasons:
+                    self._reasons.add((part.name, reason))
+                    self._write(f"{who} {reason}")
 
     def note(self, text: str) -> None:
         self._write(text)
@@ -113,13 +122,13 @@ class LiveReporter:
             filled = BAR_COLUMNS * min(part.reached, part.wanted) // max(1, part.wanted)
             filled = BAR_COLUMNS if part.done else filled
             bar = Text("━" * filled, "green") + Text("━" * (BAR_COLUMNS - filled), "bright_black")
-            count = Text(f"{part.reached}/{part.wanted} {part.doing}".rstrip())
+            count = Text(f"{part.reached}/{part.wanted} {_doing(part)}".rstrip())
             grid.add_row(mark, Text(part.name), bar, count)
         if len(parts) > PARTS_SHOWN_MAX:
             grid.add_row("", Text(f"and {len(parts) - PARTS_SHOWN_MAX} more", "bright_black"))
-        reasons = [reason for part in parts for reason in part.waiting]
+        why = [reason for part in parts for reason in reasons(part)]
         whole = Table.grid()
         whole.add_row(grid)
-        for reason in reasons[:PARTS_SHOWN_MAX]:
+        for reason in why[:PARTS_SHOWN_MAX]:
             whole.add_row(Text(f"  {reason}", "yellow"))
         return whole

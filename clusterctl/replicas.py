@@ -41,8 +41,8 @@ class Progress:
 
     Attributes:
         reached: of ``wanted`` tasks, for a bar; with *leaving*, tasks that are still there.
-        doing: what goes on, in a few words; empty if nothing does.
-        waiting: why tasks wait, a sentence each.
+        doing: what goes on: a word and how many tasks it is true of.
+        waiting: which tasks wait, and why, a sentence.
         failure: why it will not get there by itself; empty while it may.
     """
 
@@ -51,8 +51,8 @@ class Progress:
     wanted: int
     done: bool
     leaving: bool = False
-    doing: str = ""
-    waiting: tuple[str, ...] = ()
+    doing: tuple[tuple[str, int], ...] = ()
+    waiting: tuple[tuple[str, str], ...] = ()
     failure: str = ""
 
 
@@ -234,22 +234,29 @@ def _may_restart(service: Service, history: Sequence[Task]) -> bool:
     return attempts < policy.max_attempts
 
 
-def _doing(current: Iterable[Task], old: int, stopping: int) -> str:
+def _doing(current: Iterable[Task], old: int, stopping: int) -> tuple[tuple[str, int], ...]:
     counts: dict[str, int] = {}
     for task in current:
-        if task.status.state is TaskState.RUNNING:
-            continue
-        held_back = task.desired_state is TaskState.READY
-        word = "to be restarted" if held_back and task.failures else task.status.state.value
-        counts[word] = counts.get(word, 0) + 1
+        if task.status.state is not TaskState.RUNNING:
+            word = _word(task)
+            counts[word] = counts.get(word, 0) + 1
     if old:
         counts["to be replaced"] = old
     if stopping:
         counts["stopping"] = stopping
-    return ", ".join(f"{count} {word}" for word, count in counts.items())
+    return tuple(counts.items())
 
 
-def _waiting(held: Iterable[tuple[_Place, Task]]) -> tuple[str, ...]:
+def _word(task: Task) -> str:
+    """Return what a task that does not run yet is at, no finer than people care for."""
+    if task.desired_state is TaskState.READY and task.failures:
+        return "to be restarted"
+    if task.status.state <= TaskState.PENDING:
+        return "to be placed"
+    return "preparing" if task.status.state <= TaskState.PREPARING else "starting"
+
+
+def _waiting(held: Iterable[tuple[_Place, Task]]) -> tuple[tuple[str, str], ...]:
     reasons: dict[str, list[str]] = {}
     for place, task in held:
         reason = ""
@@ -260,8 +267,7 @@ def _waiting(held: Iterable[tuple[_Place, Task]]) -> tuple[str, ...]:
             reason = f"failed and will be tried again: {_reason(bad)}" if bad else ""
         if reason:
             reasons.setdefault(reason, []).append(f"{place.label} ({task.id[:12]})")
-    told = []
-    for reason, labels in list(reasons.items())[:REASONS_MAX]:
-        who = labels[0] if len(labels) == 1 else f"{labels[0]} and {len(labels) - 1} more"
-        told.append(f"{who} {reason}")
-    return tuple(told)
+    return tuple(
+        (labels[0] if len(labels) == 1 else f"{labels[0]} and {len(labels) - 1} more", reason)
+        for reason, labels in list(reasons.items())[:REASONS_MAX]
+    )

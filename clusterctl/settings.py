@@ -219,7 +219,9 @@ def parse_endpoint(text: str, origin: str) -> str:
     Raises:
         InvalidError: it is no endpoint.
     """
-    match = re.fullmatch(r"(\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9_.-]+)(?::([0-9]{1,5}))?", text)
+    match = re.fullmatch(
+        r"(\[[0-9A-Fa-f:.]+(?:%[\w.-]+)?\]|[\w.-]+)(?::([0-9]{1,5}))?", text, re.ASCII
+    )
     if match is None or (match[2] and not 0 < int(match[2]) <= PORT_MAX):
         raise InvalidError(f"{origin}: '{text}' is no endpoint; write HOST:PORT")
     return f"{match[1]}:{match[2] or PORT_DEFAULT}"

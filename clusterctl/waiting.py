@@ -23,7 +23,7 @@ from clusterctl.convergence import (
     old_failures,
 )
 from clusterctl.follow import Follower, Lost
-from clusterctl.progress import Reporter, reporter, told
+from clusterctl.progress import Reporter, reasons, reporter, told
 from clusterctl.view import View
 
 KINDS = ("service", "service_version", "task", "node")
@@ -78,7 +78,7 @@ def wait_for(
     except NotConvergedError as error:
         raise NotConvergedError(f"{subject}: {error}") from None
     seconds = app.clock.monotonic() - started
-    click.echo(f"{subject}: {_summary(verdict)} after {seconds:.1f}s", err=True)
+    click.echo(f"{subject}: {_summary(goal, verdict)} after {seconds:.1f}s", err=True)
 
 
 def follow(
@@ -137,13 +137,17 @@ def _late(timeout_seconds: float, verdict: Verdict | None) -> str:
         return f"no manager told how far it is within {format_duration(timeout_seconds)}"
     left = [part for part in verdict.parts if not part.done]
     states = ", ".join(told(part) for part in left[:REASONS_MAX])
-    reasons = [reason for part in left for reason in part.waiting][:REASONS_MAX]
-    return "; ".join([f"not done after {format_duration(timeout_seconds)}: {states}", *reasons])
+    why = [reason for part in left for reason in reasons(part)][:REASONS_MAX]
+    return "; ".join([f"not done after {format_duration(timeout_seconds)}: {states}", *why])
 
 
-def _summary(verdict: Verdict) -> str:
-    running = [part for part in verdict.parts if not part.leaving]
-    if not running:
-        return "done"
-    reached = sum(part.reached for part in running)
-    return f"{reached}/{sum(part.wanted for part in running)} running"
+def _summary(goal: Goal, verdict: Verdict) -> str:
+    match goal:
+        case Removed():
+            return "gone"
+        case Drained():
+            return "gone" if goal.forgotten else "empty"
+        case Deployed():
+            running = [part for part in verdict.parts if not part.leaving]
+            reached = sum(part.reached for part in running)
+            return f"{reached}/{sum(part.wanted for part in running)} running"

@@ -23,7 +23,7 @@ def command() -> None:
 @pass_app
 def info(app: App, form: str) -> None:
     """Tell what the cluster consists of, who leads, and how the store is."""
-    from clusterctl.render.output import TABLE, structured
+    from clusterctl.render.output import TABLE, single
     from clusterctl.render.overview import overview
     from clusterctl.render.plain import plain
 
@@ -31,7 +31,7 @@ def info(app: App, form: str) -> None:
     if form == TABLE:
         show(overview(found, app.clock.now()))
     else:
-        show(structured([plain(found)], form))
+        show(single(plain(found), form))
 
 
 @command.command(

@@ -1,5 +1,7 @@
 """``clusterctl service``: what runs, how often, and from what template."""
 
+import re
+
 import click
 
 from clusterctl.app import App, pass_app
@@ -13,6 +15,8 @@ from clusterctl.options import (
     show,
     wait_options,
 )
+
+_NUMBER = re.compile(r"[0-9]{1,9}")  # more digits are more than any cluster
 
 
 @click.group(cls=Family)
@@ -52,7 +56,13 @@ def ls(app: App, stack: str, form: str, quiet: bool, no_trunc: bool) -> None:
     """,
 )
 @argument("service", many=True)
-@click.option("-a", "--all", "ended", is_flag=True, help="With those that are meant to have ended.")
+@click.option(
+    "-a",
+    "--all",
+    "ended",
+    is_flag=True,
+    help="With those that have ended, the past of each replica.",
+)
 @listing_options
 @pass_app
 def ps(
@@ -64,7 +74,7 @@ def ps(
 
     tasks = [task for each in services for task in app.client.tasks(service=each, ended=ended)]
     kind = kinds.tasks(app.clock.now(), kinds.ids(whole=no_trunc))
-    show(listing(kind, tasks, form, quiet=quiet))
+    show(listing(kind, tasks if ended else kinds.present(tasks), form, quiet=quiet))
 
 
 @command.command(
@@ -135,7 +145,7 @@ def _replicas(wanted: tuple[str, ...]) -> dict[str, int]:
     found: dict[str, int] = {}
     for each in wanted:
         name, _, number = each.rpartition("=")
-        if not name or not number.isdecimal() or not number.isascii():
+        if not name or not _NUMBER.fullmatch(number):
             raise click.UsageError(f"'{each}': write SERVICE=REPLICAS, a number from 0 up")
         if name in found:
             raise click.UsageError(f"'{name}' is named twice")

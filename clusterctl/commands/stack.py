@@ -138,7 +138,13 @@ def ls(app: App, form: str, quiet: bool, no_trunc: bool) -> None:  # noqa: ARG00
     """,
 )
 @argument("stack")
-@click.option("-a", "--all", "ended", is_flag=True, help="With those that are meant to have ended.")
+@click.option(
+    "-a",
+    "--all",
+    "ended",
+    is_flag=True,
+    help="With those that have ended, the past of each replica.",
+)
 @listing_options
 @pass_app
 def ps(app: App, *, stack: str, ended: bool, form: str, quiet: bool, no_trunc: bool) -> None:
@@ -147,7 +153,8 @@ def ps(app: App, *, stack: str, ended: bool, form: str, quiet: bool, no_trunc: b
     from clusterctl.render.output import listing
 
     kind = kinds.tasks(app.clock.now(), kinds.ids(whole=no_trunc))
-    show(listing(kind, app.client.tasks(stack=stack, ended=ended), form, quiet=quiet))
+    tasks = app.client.tasks(stack=stack, ended=ended)
+    show(listing(kind, tasks if ended else kinds.present(tasks), form, quiet=quiet))
 
 
 @command.command("services", examples="clusterctl stack services demo")

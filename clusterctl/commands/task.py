@@ -25,7 +25,13 @@ def command() -> None:
 )
 @click.option("--node", default="", help="Only on this one.", shell_complete=completing("node"))
 @click.option("--stack", default="", help="Only of this one.", shell_complete=completing("stack"))
-@click.option("-a", "--all", "ended", is_flag=True, help="With those that are meant to have ended.")
+@click.option(
+    "-a",
+    "--all",
+    "ended",
+    is_flag=True,
+    help="With those that have ended, the past of each replica.",
+)
 @listing_options
 @pass_app
 def ls(
@@ -44,6 +50,7 @@ def ls(
     from clusterctl.render.output import listing
 
     tasks = app.client.tasks(service=service, node=node, stack=stack, ended=ended)
+    tasks = tasks if ended else kinds.present(tasks)
     kind = kinds.tasks(app.clock.now(), kinds.ids(whole=no_trunc))
     show(listing(kind, tasks, form, quiet=quiet))
 
@@ -80,14 +87,14 @@ def inspect(app: App, tasks: tuple[str, ...], form: str) -> None:
 def explain(app: App, task: str, form: str) -> None:
     """Tell, node by node, why a task is or is not there."""
     from clusterctl.render import kinds
-    from clusterctl.render.output import TABLE, listing, structured
+    from clusterctl.render.output import TABLE, listing, single
     from clusterctl.render.plain import plain
 
     answer = app.client.explain(task)
     if form != TABLE:
-        show(structured([plain(answer)], form))
+        show(single(plain(answer), form))
         return
-    click.echo(f"{kinds.task_name(answer.task)} ({answer.task.task.id}) {answer.summary}")
+    click.echo(f"{answer.summary} (task {answer.task.task.id})")
     if answer.verdicts:
         click.echo()
         show(listing(kinds.verdicts(), answer.verdicts, TABLE))

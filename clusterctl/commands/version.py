@@ -21,7 +21,7 @@ from clusterctl.options import format_option, show
 def command(app: App, client_only: bool, form: str) -> None:
     """Show the versions of the client and, if one answers, of the managers."""
     from cluster.errors import UnavailableError
-    from clusterctl.render.output import TABLE, structured
+    from clusterctl.render.output import TABLE, single
     from clusterctl.render.table import facts
 
     managers: dict[str, str] = {}
@@ -37,6 +37,6 @@ def command(app: App, client_only: bool, form: str) -> None:
         rows += [(f"Manager {address}", found) for address, found in managers.items()]
         click.echo(facts(rows))
     else:
-        show(structured([{"client": __version__, "managers": managers}], form))
+        show(single({"client": __version__, "managers": managers}, form))
     if trouble:
         click.echo(f"warning: {trouble}", err=True)

@@ -3,7 +3,7 @@
 The rows' keys are a promise to scripts: add to them, never rename.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from cluster.model import PublishedPort, Service
@@ -79,6 +79,20 @@ def port(each: PublishedPort) -> str:
     """Return ``8080->80/tcp``; a port that Docker chooses is ``*``."""
     host = f"{each.host_ip}:" if each.host_ip else ""
     return f"{host}{each.published or '*'}->{each.target}/{each.protocol}"
+
+
+def present(tasks: Iterable[TaskSummary]) -> list[TaskSummary]:
+    """Return what there is now: live tasks, and of each place at least the newest."""
+    kept = []
+    seen: set[tuple[str, int, str]] = set()
+    newest_first = sorted(tasks, key=lambda each: each.task.created_at, reverse=True)
+    for each in newest_first:
+        task = each.task
+        place = (task.service_id, task.slot, "" if task.slot else task.node_id)
+        if place not in seen or not task.status.state.finished:
+            kept.append(each)
+        seen.add(place)
+    return sorted(kept, key=lambda each: (each.service_name, each.task.slot, each.node_hostname))
 
 
 def task_name(each: TaskSummary) -> str:

@@ -81,6 +81,17 @@ def structured(rows: Sequence[dict[str, Any]], form: str) -> str:
     return _lines([table(titles, [(*row, *[""] * len(titles))[: len(titles)] for row in cells])])
 
 
+def single(row: dict[str, Any], form: str) -> str:
+    """Return one object, not a list of one, as JSON, as YAML or by a template.
+
+    Raises:
+        InvalidError: *form* is no format.
+    """
+    if form == JSON:
+        return json.dumps(row, indent=2, ensure_ascii=False) + "\n"
+    return to_yaml(row) if form == YAML else structured([row], form)
+
+
 def check_format(form: str) -> str:
     """Return *form* if it is a format.
 

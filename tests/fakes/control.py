@@ -219,10 +219,12 @@ class FakeControl(ControlServicer):
         return moved
 
     def service(self, reference: str) -> Service:
-        return self._find(Service, reference, lambda each: each.spec.name, "service")
+        service: Service = self._find(Service, reference, lambda each: each.spec.name, "service")
+        return service
 
     def node(self, reference: str) -> Node:
-        return self._find(Node, reference, lambda each: each.description.hostname, "node")
+        node: Node = self._find(Node, reference, lambda each: each.description.hostname, "node")
+        return node
 
     def tasks_of(self, service: Service) -> list[Task]:
         return [task for task in self.all(Task) if task.service_id == service.id]
@@ -293,7 +295,7 @@ class FakeControl(ControlServicer):
         if code is not None:
             context.abort(code, "told to fail afterwards")
 
-    def GetClusterInfo(self, request: Any, context: Any) -> Any:
+    def GetClusterInfo(self, request: Any, context: Any) -> Any:  # noqa: N802
         with self._answering("GetClusterInfo", context):
             (cluster,) = self.all(Cluster)
             managers = self.all(Manager)
@@ -320,7 +322,7 @@ class FakeControl(ControlServicer):
                 reserved=types_pb2.Resources(cpu_nanos=NANOS_PER_CPU, memory_bytes=2**30),
             )
 
-    def UpdateCluster(self, request: Any, context: Any) -> Any:
+    def UpdateCluster(self, request: Any, context: Any) -> Any:  # noqa: N802
         with self._answering("UpdateCluster", context):
             (old,) = self.all(Cluster)
             if request.version not in (0, old.version):
@@ -354,15 +356,15 @@ class FakeControl(ControlServicer):
             ],
         )
 
-    def ListNodes(self, request: Any, context: Any) -> Any:
+    def ListNodes(self, request: Any, context: Any) -> Any:  # noqa: N802
         with self._answering("ListNodes", context):
             return wire.ListNodesResponse(nodes=map(self._node_summary, self.all(Node)))
 
-    def GetNode(self, request: Any, context: Any) -> Any:
+    def GetNode(self, request: Any, context: Any) -> Any:  # noqa: N802
         with self._answering("GetNode", context):
             return wire.GetNodeResponse(node=self._node_summary(self.node(request.node)))
 
-    def UpdateNode(self, request: Any, context: Any) -> Any:
+    def UpdateNode(self, request: Any, context: Any) -> Any:  # noqa: N802
         with self._answering("UpdateNode", context):
             old = self.node(request.node)
             labels = {k: v for k, v in old.spec.labels.items() if k not in request.remove_labels}
@@ -373,12 +375,12 @@ class FakeControl(ControlServicer):
             new = self.put(replace(old, spec=spec)) if spec != old.spec else old
             return wire.UpdateNodeResponse(node=codec.to_wire(new, types_pb2.Node))
 
-    def RemoveNode(self, request: Any, context: Any) -> Any:
+    def RemoveNode(self, request: Any, context: Any) -> Any:  # noqa: N802
         with self._answering("RemoveNode", context):
             self.drop(self.node(request.node))
             return wire.RemoveNodeResponse()
 
-    def GetUsage(self, request: Any, context: Any) -> Any:
+    def GetUsage(self, request: Any, context: Any) -> Any:  # noqa: N802
         with self._answering("GetUsage", context):
             return wire.GetUsageResponse(
                 nodes=[
@@ -401,12 +403,12 @@ class FakeControl(ControlServicer):
             tasks_current=len(current),
         )
 
-    def CreateService(self, request: Any, context: Any) -> Any:
+    def CreateService(self, request: Any, context: Any) -> Any:  # noqa: N802
         with self._answering("CreateService", context):
             service = self.add_service(codec.from_wire(request.spec, ServiceSpec))
             return wire.CreateServiceResponse(service=codec.to_wire(service, types_pb2.Service))
 
-    def ListServices(self, request: Any, context: Any) -> Any:
+    def ListServices(self, request: Any, context: Any) -> Any:  # noqa: N802
         with self._answering("ListServices", context):
             if request.stack:
                 self.stack(request.stack)
@@ -418,13 +420,13 @@ class FakeControl(ControlServicer):
                 ]
             )
 
-    def GetService(self, request: Any, context: Any) -> Any:
+    def GetService(self, request: Any, context: Any) -> Any:  # noqa: N802
         with self._answering("GetService", context):
             return wire.GetServiceResponse(
                 service=self._service_summary(self.service(request.service))
             )
 
-    def UpdateService(self, request: Any, context: Any) -> Any:
+    def UpdateService(self, request: Any, context: Any) -> Any:  # noqa: N802
         with self._answering("UpdateService", context):
             old = self.service(request.service)
             if old.version != request.version:
@@ -434,7 +436,7 @@ class FakeControl(ControlServicer):
             new = self.change_service(old, codec.from_wire(request.spec, ServiceSpec))
             return wire.UpdateServiceResponse(service=codec.to_wire(new, types_pb2.Service))
 
-    def ScaleServices(self, request: Any, context: Any) -> Any:
+    def ScaleServices(self, request: Any, context: Any) -> Any:  # noqa: N802
         with self._answering("ScaleServices", context):
             found = [(self.service(name), count) for name, count in request.replicas.items()]
             services = [
@@ -445,7 +447,7 @@ class FakeControl(ControlServicer):
                 services=[codec.to_wire(each, types_pb2.Service) for each in services]
             )
 
-    def RemoveServices(self, request: Any, context: Any) -> Any:
+    def RemoveServices(self, request: Any, context: Any) -> Any:  # noqa: N802
         with self._answering("RemoveServices", context):
             for service in [self.service(each) for each in request.services]:
                 self.drop(service)
@@ -461,7 +463,7 @@ class FakeControl(ControlServicer):
             image=service.spec.task.container.image if isinstance(service, Service) else "",
         )
 
-    def ListTasks(self, request: Any, context: Any) -> Any:
+    def ListTasks(self, request: Any, context: Any) -> Any:  # noqa: N802
         with self._answering("ListTasks", context):
             tasks = self.all(Task)
             if request.service:
@@ -480,7 +482,7 @@ class FakeControl(ControlServicer):
         task: Task = self._find(Task, reference, lambda each: each.id, "task")
         return task
 
-    def GetTask(self, request: Any, context: Any) -> Any:
+    def GetTask(self, request: Any, context: Any) -> Any:  # noqa: N802
         with self._answering("GetTask", context):
             task = self._task(request.task)
             spec = self.service(task.service_id).spec.task
@@ -488,7 +490,7 @@ class FakeControl(ControlServicer):
                 task=self._task_summary(task), spec=codec.to_wire(spec, types_pb2.TaskSpec)
             )
 
-    def ExplainTask(self, request: Any, context: Any) -> Any:
+    def ExplainTask(self, request: Any, context: Any) -> Any:  # noqa: N802
         with self._answering("ExplainTask", context):
             task = self._task(request.task)
             return wire.ExplainTaskResponse(
@@ -499,7 +501,7 @@ class FakeControl(ControlServicer):
         stack: Stack = self._find(Stack, name, lambda each: each.name, "stack")
         return stack
 
-    def DeployStack(self, request: Any, context: Any) -> Any:
+    def DeployStack(self, request: Any, context: Any) -> Any:  # noqa: N802
         with self._answering("DeployStack", context):
             specs = [codec.from_wire(each, ServiceSpec) for each in request.services]
             known = {each.spec.name: each for each in self.all(Service)}
@@ -540,7 +542,7 @@ class FakeControl(ControlServicer):
                 left_over=[] if request.prune else [each.spec.name for each in left],
             )
 
-    def ListStacks(self, request: Any, context: Any) -> Any:
+    def ListStacks(self, request: Any, context: Any) -> Any:  # noqa: N802
         with self._answering("ListStacks", context):
             summaries = []
             for stack in self.all(Stack):
@@ -555,7 +557,7 @@ class FakeControl(ControlServicer):
                 )
             return wire.ListStacksResponse(stacks=summaries)
 
-    def RemoveStack(self, request: Any, context: Any) -> Any:
+    def RemoveStack(self, request: Any, context: Any) -> Any:  # noqa: N802
         with self._answering("RemoveStack", context):
             stack = self.stack(request.stack)
             services = [s for s in self.all(Service) if s.spec.stack == stack.name]
@@ -564,7 +566,7 @@ class FakeControl(ControlServicer):
             self.drop(stack)
             return wire.RemoveStackResponse(services=[each.spec.name for each in services])
 
-    def Watch(self, request: Any, context: Any) -> Iterator[Any]:
+    def Watch(self, request: Any, context: Any) -> Iterator[Any]:  # noqa: N802
         with self._answering("Watch", context):
             pass
         with self._changed:
@@ -583,7 +585,7 @@ class FakeControl(ControlServicer):
             for revision, removed, value in news:
                 yield _message(revision, False, [(removed, value)], request.kinds)
 
-    def StreamLogs(self, request: Any, context: Any) -> Iterator[Any]:
+    def StreamLogs(self, request: Any, context: Any) -> Iterator[Any]:  # noqa: N802
         with self._answering("StreamLogs", context):
             pass
         yield from self.logs
