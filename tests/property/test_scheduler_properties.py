@@ -437,6 +437,8 @@ def test_the_ledger_forgets_how_it_came_to_know(world: World, moves: list[int]) 
                 ledger.apply_node(thing)
             else:
                 ledger.remove_node(thing.id)
+        elif not isinstance(thing, Task):
+            raise TypeError(thing)
         elif move % 5 == 0:
             ledger.remove_task(thing.id)
         else:

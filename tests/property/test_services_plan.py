@@ -6,6 +6,7 @@ advance or end as chance will, operators change the spec, and nodes drain or are
 
 import itertools
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 from hypothesis import given, settings
@@ -49,7 +50,7 @@ class World:
     versions: dict[int, ServiceVersion] = field(default_factory=dict)
     nodes: dict[NodeId, Node] = field(default_factory=dict)
     down: set[NodeId] = field(default_factory=set)
-    numbers: itertools.count = field(default_factory=itertools.count)
+    numbers: "itertools.count[int]" = field(default_factory=itertools.count)
 
     def __post_init__(self) -> None:
         for node_id in NODES:
@@ -120,10 +121,10 @@ class World:
 
     def check(self) -> None:
         """I2: one live task a place; and none runs beside a predecessor that still might."""
-        live: dict[object, Task] = {}
+        live: dict[NodeId | int, Task] = {}
         for task in self.tasks.values():
             if lifecycle.live(task):
-                place = task.node_id if self.mode is ServiceMode.GLOBAL else task.slot
+                place: NodeId | int = task.node_id if self.mode is ServiceMode.GLOBAL else task.slot
                 assert place not in live, (task, live[place])
                 live[place] = task
         for place, task in live.items():
@@ -181,7 +182,7 @@ ACTIONS = st.one_of(
 )
 
 
-def act(world: World, action: tuple) -> None:
+def act(world: World, action: tuple[Any, ...]) -> None:
     match action:
         case ("submit", replicas, tag, parallelism):
             world.submit(world.spec(replicas, f"app:{tag}", parallelism))
@@ -216,7 +217,7 @@ def act(world: World, action: tuple) -> None:
 @settings(max_examples=150, deadline=None)
 @given(mode=st.sampled_from(ServiceMode), actions=st.lists(ACTIONS, max_size=40))
 def test_any_history_keeps_one_task_a_place_and_converges(
-    mode: ServiceMode, actions: list[tuple]
+    mode: ServiceMode, actions: list[tuple[Any, ...]]
 ) -> None:
     world = World(mode)
     for action in actions:

@@ -1,6 +1,7 @@
 """What the leader brings about, with agents that do as they are told."""
 
 import asyncio
+from functools import partial
 
 import msgspec
 import pytest
@@ -32,7 +33,7 @@ def with_task(name: str = "web", **changes: object) -> ServiceSpec:
 
 
 def with_image(image: str, **changes: object) -> ServiceSpec:
-    spec = service_spec(**changes)
+    spec = msgspec.structs.replace(service_spec(), **changes)
     container = msgspec.structs.replace(spec.task.container, image=image)
     return msgspec.structs.replace(
         spec, task=msgspec.structs.replace(spec.task, container=container)
@@ -356,7 +357,7 @@ async def test_history_is_kept_within_its_limit() -> None:
                 status=TaskStatus(state=TaskState.FAILED, error=f"round {round_}"),
             )
             await core.write(aged)
-            await core.until(lambda task=task: task not in core.running("web"))
+            await core.until(partial(lambda old: old not in core.running("web"), task))
         await core.until(lambda: len(core.tasks("web")) == 6 and len(core.running("web")) == 1)
         errors = [task.status.error for task in core.tasks("web", TaskState.FAILED)]
         assert errors == [f"round {n}" for n in (4, 5, 6, 7, 8)]

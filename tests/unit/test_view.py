@@ -100,7 +100,7 @@ def test_any_mix_of_own_writes_watch_and_relists_ends_as_the_store(
         if is_put:
             truth[key] = item(value, revision)
             unheard.append(WatchBatch(revision, [Changed(truth[key])]))
-            write = Put(key, records.encode(value))
+            write: Put | Delete = Put(key, records.encode(value))
         elif truth.pop(key, None):
             unheard.append(WatchBatch(revision, [Removed(key, revision)]))
             write = Delete(key)
