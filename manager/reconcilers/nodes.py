@@ -5,7 +5,9 @@ A node is ready while its agent has a live session at any manager. It is down
 * at once, if the manager that held its session waited for it in vain for the whole grace
   (the session is ``SILENT``), or
 * when it has had no session for the whole grace as this leader has seen it, be it that its
-  connection broke or that it died together with the manager that held its session.
+  connection broke or that it died together with the manager that held its session. When most
+  nodes are without one at a time, managers or the store are the likelier cause, and all of
+  them get longer: moving everything would hurt more than waiting.
 
 The tasks of a node that is down are orphaned: their places get successors elsewhere, and the
 node, should it come back, is told to stop them (I12). A global service's tasks stay as they
@@ -21,6 +23,8 @@ from cluster import lifecycle
 from cluster.clock import Clock
 from cluster.model import (
     Availability,
+    Cluster,
+    ClusterId,
     Node,
     NodeId,
     NodeState,
@@ -38,6 +42,10 @@ from manager.committer import Change
 from manager.reconcilers.loop import Plan
 
 BEATS_MISSED_MAX = 3  # a node is lost after so many heartbeat periods without a word
+
+# What agents get at least to come back when most of them are away at a time: after an outage
+# each tries again within five seconds, and managers may still be on their way up.
+MASS_GRACE_SECONDS = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,19 +166,24 @@ class NodeReconciler:
     def plan(self, key: NodeId, now: float) -> Plan:
         self._note_absence(key)
         since = self._absent_since.get(key)
-        cluster = self._view.cluster
-        period = cluster.spec.heartbeat_period_seconds if cluster else 1.0
         return plan(
             Facts(
                 node=self._view.nodes.get(key),
                 session=self._view.sessions.get(key),
                 absent_seconds=0.0 if since is None else self._clock.monotonic() - since,
-                grace_seconds=BEATS_MISSED_MAX * period,
+                grace_seconds=self._grace_seconds(),
                 tasks=list(self._view.tasks_on_node(key)),
                 is_global=self._is_global,
                 now=now,
             )
         )
+
+    def _grace_seconds(self) -> float:
+        cluster = self._view.cluster or Cluster(id=ClusterId(""))
+        grace = BEATS_MISSED_MAX * cluster.spec.heartbeat_period_seconds
+        ready = {n.id for n in self._view.nodes.values() if n.status.state is NodeState.READY}
+        absent = ready - self._view.sessions.keys()
+        return max(grace, MASS_GRACE_SECONDS) if 2 * len(absent) > len(ready) else grace
 
     def _note_absence(self, node_id: NodeId) -> None:
         if node_id in self._view.sessions or node_id not in self._view.nodes:

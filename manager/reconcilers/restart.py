@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 
 from cluster.model import RestartCondition, RestartPolicy, Task, TaskState
 
-# A task that lasted this long was well: what ends it is no part of a crash loop. Counted from
-# its making by the leader's clock, so that an agent's clock has no say.
+# A task that lasted this long was well: what ends it is no part of a crash loop. Counted by the
+# leader's clock from when it was let to start, so that neither an agent's clock nor its own delay
+# has a say.
 STABLE_SECONDS = 30.0
 BACKOFF_SECONDS_FIRST = 1.0
 BACKOFF_SECONDS_MAX = 60.0
@@ -46,7 +47,8 @@ def may_restart(policy: RestartPolicy, ended: Task, history: Sequence[Task], now
 
 def failures_after(ended: Task, now: float) -> int:
     """Return how many tasks in a row have now ended early, *ended* included; at least 1."""
-    return 1 if now - ended.created_at >= STABLE_SECONDS else ended.failures + 1
+    lasted_seconds = now - max(ended.created_at, ended.start_after)
+    return 1 if lasted_seconds >= STABLE_SECONDS else ended.failures + 1
 
 
 def delay_seconds(policy: RestartPolicy, failures: int, jitter: Jitter) -> float:

@@ -89,6 +89,10 @@ def plan(facts: Facts) -> Plan:
         holders = [task for task in history if lifecycle.live(task)]
         changes += [_stop(task, "another task holds its place") for task in holders[1:]]
         if not holders:
+            if (pause := _pause(facts, history)) > 0:
+                unavailable += 1
+                waits.append(pause)
+                continue
             made = _successor(facts, place, history)
             if made is not None:
                 changes.append(Change(save=(made,), why="its place has no live task"))
@@ -234,6 +238,18 @@ def _stop(task: Task, why: str, *, successor: tuple[Task, ...] = ()) -> Change:
     return Change(save=(stopped, *successor), why=why)
 
 
+def _pause(facts: Facts, history: Sequence[Task]) -> float:
+    """Return for how many seconds the place stays as it is though a task of it has ended.
+
+    A task that ended before it was let to start could not even be made ready, for instance for
+    want of its image. The next one would fail as soon, so it is not made before its time either.
+    """
+    last = history[0] if history else None
+    if last is None or not lifecycle.wanted(last) or _is_outdated(facts, last):
+        return 0.0
+    return 0.0 if _clock_went_back(facts, last) else last.start_after - facts.now
+
+
 def _successor(facts: Facts, place: Place, history: Sequence[Task]) -> Task | None:
     """Return the next task of a place that has no live one; None if it stays as it is."""
     last = history[0] if history else None
@@ -281,8 +297,7 @@ def _release(
     facts: Facts, holder: Task, history: Sequence[Task]
 ) -> tuple[list[Change], list[float]]:
     """Let a task that was held back run, or tell in how many seconds to look again."""
-    # A wait longer than was ever asked for means that the clock went back: do not sit it out.
-    clock_went_back = facts.now < holder.created_at - CLOCK_SLACK_SECONDS
+    clock_went_back = _clock_went_back(facts, holder)
     wait = 0.0 if clock_went_back else holder.start_after - facts.now
     if wait > 0:
         return [], [wait]
@@ -292,6 +307,11 @@ def _release(
             return [], [over_in]
     released = msgspec.structs.replace(holder, desired_state=TaskState.RUNNING)
     return [Change(save=(released,), why="it may start now")], []
+
+
+def _clock_went_back(facts: Facts, task: Task) -> bool:
+    """Tell whether a wait counted from the task's times would be longer than was ever asked for."""
+    return facts.now < task.created_at - CLOCK_SLACK_SECONDS
 
 
 def _still_stopping(history: Iterable[Task]) -> bool:

@@ -2,6 +2,7 @@
 
 import asyncio
 from functools import partial
+from itertools import pairwise
 
 import msgspec
 import pytest
@@ -18,13 +19,14 @@ from cluster.model import (
     ServiceMode,
     ServiceSpec,
     Task,
+    TaskId,
     TaskState,
     TaskStatus,
     UpdateConfig,
 )
 from cluster.resources import Resources
-from tests.fakes.virtual_time import in_virtual_time
-from tests.harness.leading import Leading, leading, obey, service_spec
+from tests.fakes.virtual_time import LoopClock, in_virtual_time
+from tests.harness.leading import Behaviour, Leading, leading, obey, service_spec
 
 
 def with_task(name: str = "web", **changes: object) -> ServiceSpec:
@@ -119,6 +121,44 @@ async def test_a_crash_loop_is_slowed_down_and_stopped_at_max_attempts() -> None
         assert started[1] - created[0] < 0.5, "the first failure is replaced at once"
         assert started[2] - created[1] >= 0.75, "the second is not"
         assert not [task for task in core.tasks("web") if not task.status.state.finished]
+
+
+def rejected(task: Task) -> TaskStatus | None:
+    """What a host that cannot get the image reports, however long the task has yet to wait."""
+    if task.status.state.finished:
+        return None
+    return TaskStatus(state=TaskState.REJECTED, error="image 'app:1' cannot be had")
+
+
+def crashed(task: Task) -> TaskStatus | None:
+    if task.status.state.finished or task.desired_state is not TaskState.RUNNING:
+        return obey(task)
+    return TaskStatus(state=TaskState.FAILED, error="exit code 7", exit_code=7)
+
+
+@pytest.mark.parametrize("behaviour", [rejected, crashed])
+@in_virtual_time
+async def test_what_never_works_is_tried_less_and_less_often(behaviour: Behaviour) -> None:
+    async with leading() as core:
+        core.behaviour = behaviour
+        await three_nodes(core)
+        made: dict[TaskId, float] = {}
+
+        def note(_: object) -> None:
+            now = LoopClock().monotonic()
+            for task in core.tasks("web"):
+                if task.desired_state is TaskState.RUNNING or behaviour is rejected:
+                    made.setdefault(task.id, now)
+
+        core.view.subscribe(note)
+        await core.submit(service_spec())
+        await asyncio.sleep(600)
+
+        times = sorted(made.values())
+        gaps = [later - earlier for earlier, later in pairwise(times)]
+        assert len([at for at in times if at < times[0] + 5]) <= 6
+        assert len(times) <= 24
+        assert all(40 < gap < 80 for gap in gaps[-4:]), gaps
 
 
 @pytest.mark.parametrize(
@@ -361,3 +401,24 @@ async def test_history_is_kept_within_its_limit() -> None:
         await core.until(lambda: len(core.tasks("web")) == 6 and len(core.running("web")) == 1)
         errors = [task.status.error for task in core.tasks("web", TaskState.FAILED)]
         assert errors == [f"round {n}" for n in (4, 5, 6, 7, 8)]
+
+
+@in_virtual_time
+async def test_when_most_nodes_are_away_they_get_longer_to_come_back() -> None:
+    async with leading(period=1.0) as core:
+        nodes = await three_nodes(core)
+        await core.submit(service_spec(replicas=6))
+        await core.until(lambda: len(core.running("web")) == 6)
+        before = {task.id for task in core.running("web")}
+        sessions = dict(core.view.sessions)
+        for node in nodes[:2]:
+            core.silent.add(node)
+            await core.drop_session(node)
+        await asyncio.sleep(10)
+        assert {task.id for task in core.running("web")} == before
+        core.silent.discard(nodes[0])
+        await core.write(msgspec.structs.replace(sessions[nodes[0]], version=0))
+        await core.until(lambda: core.view.nodes[nodes[1]].status.state is NodeState.DOWN)
+        assert core.view.nodes[nodes[0]].status.state is NodeState.READY
+        await core.until(lambda: len(core.running("web")) == 6)
+        assert nodes[1] not in {task.node_id for task in core.running("web")}
