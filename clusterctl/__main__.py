@@ -11,6 +11,8 @@ def main() -> NoReturn:
     What is left open (channels, threads that read streams) holds nothing that is worth the time
     of closing it in order: the process just ends.
     """
+    # gRPC's own log tells of every connection that ends; we tell what matters of that.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from clusterctl.cli import FAILED, cli
 
     code: object = FAILED

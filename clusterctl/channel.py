@@ -161,7 +161,10 @@ def _trouble(check: Any) -> str:
         return found[1].lower()
     if "handshake" in details or "SSL" in details or "certificate" in details.lower():
         return "TLS is refused: see --tls-ca, --tls-cert and --tls-key"
-    return details.rpartition(": ")[2].lower() or "unavailable"
+    reason = details.rpartition(": ")[2].rstrip("]").lower()
+    if reason == "socket closed":
+        return "it closes the connection: does it want TLS, or another certificate?"
+    return reason or "unavailable"
 
 
 def _credentials(tls: TlsPaths) -> grpc.ChannelCredentials:

@@ -18,7 +18,7 @@ class Happening:
     """Something that became of an object.
 
     Attributes:
-        at: when, as the object says; seconds since 1970 UTC; 0 if it does not say.
+        at: when, as the object says; seconds since 1970 UTC; 0 if it does not say: just now.
         event: in a word or two: "created", "updated", "removed", "running", "down".
         message: more of it, such as an error.
     """

@@ -190,10 +190,10 @@ def resolve(flags: Mapping[str, Any], environment: Mapping[str, str]) -> Target:
         key: flags.get(f"tls_{key}") or environment.get(f"SHOAL_TLS_{key.upper()}") or ""
         for key in _TLS_KEYS
     }
+    source = "" if origin == "--endpoint" else origin
     if any(tls.values()):
-        return Target(endpoints, _tls(tls, "--tls-ca, --tls-cert and --tls-key"), origin)
-    origin = "" if origin == "--endpoint" else origin
-    return Target(endpoints, context.tls if context else None, origin)
+        return Target(endpoints, _tls(tls, "--tls-ca, --tls-cert and --tls-key"), source)
+    return Target(endpoints, context.tls if context else None, source)
 
 
 def parse_endpoints(texts: Iterable[str], origin: str) -> tuple[str, ...]:

@@ -46,7 +46,14 @@ class InterruptedWaitError(click.ClickException):
 
 
 def wait_for(
-    app: App, goal: Goal, *, timeout_seconds: float, what: str, look: str, subject: str
+    app: App,
+    goal: Goal,
+    *,
+    timeout_seconds: float,
+    what: str,
+    look: str,
+    subject: str,
+    stack: str = "",
 ) -> None:
     """Return when *goal* is reached; tell how far it is meanwhile.
 
@@ -57,6 +64,7 @@ def wait_for(
         what: goes on if nobody waits, such as "the deploy".
         look: the command that shows how far it is.
         subject: what has converged in the end, such as "stack demo".
+        stack: that all services of the goal belong to, if one: less is sent then.
 
     Raises:
         NotConvergedError: it will not be reached, or was not in time.
@@ -69,7 +77,12 @@ def wait_for(
         with (
             contextlib.closing(shown),
             Follower(
-                app.client.caller, app.clock, app.chance, kinds=KINDS, services=_services(goal)
+                app.client.caller,
+                app.clock,
+                app.chance,
+                kinds=KINDS,
+                stack=stack,
+                services=_services(goal),
             ) as follower,
         ):
             verdict = follow(follower, goal, shown, app.clock, limit)

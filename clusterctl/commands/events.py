@@ -67,7 +67,7 @@ def command(
                     if not watcher.complete:
                         continue
                     for each in happened if begun else watcher.latest(tail):
-                        click.echo(_told(each, form))
+                        click.echo(_told(each, each.at or app.clock.now(), form))
                     begun = True
                 if begun and not follow:
                     return
@@ -75,13 +75,13 @@ def command(
         return
 
 
-def _told(each: "Happening", form: str) -> str:
+def _told(each: "Happening", at: float, form: str) -> str:
     from clusterctl.render.people import moment
 
     if form == "json":
         return json.dumps(
             {
-                "at": moment(each.at),
+                "at": moment(at),
                 "kind": each.kind,
                 "id": each.id,
                 "name": each.name,
@@ -91,4 +91,4 @@ def _told(each: "Happening", form: str) -> str:
             ensure_ascii=False,
         )
     message = f"  {each.message}" if each.message else ""
-    return f"{moment(each.at)}  {each.kind:<8} {each.name}  {each.event}{message}"
+    return f"{moment(at)}  {each.kind:<8} {each.name}  {each.event}{message}"

@@ -87,6 +87,7 @@ def deploy(
         what="the deploy",
         look=f"clusterctl stack ps {stack}",
         subject=f"stack {stack}",
+        stack=stack,
     )
 
 
@@ -192,4 +193,5 @@ def rm(app: App, stacks: tuple[str, ...], wait: bool, timeout_seconds: float) ->
                 what="the removal",
                 look=f"clusterctl stack ps {stack}",
                 subject=f"stack {stack}",
+                stack=stack,
             )

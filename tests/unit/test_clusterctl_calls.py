@@ -133,7 +133,7 @@ def test_a_refusal_is_not_asked_again() -> None:
         pytest.raises(NotFoundError, match="no node 'x'"),
     ):
         client.node("x")
-        assert control.calls == ["GetNode"]
+    assert control.calls == ["GetNode"]
 
 
 def test_setting_a_level_is_repeated() -> None:
