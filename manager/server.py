@@ -51,6 +51,11 @@ log = logging.getLogger(__name__)
 # Calls that run when the manager stops get so long to end: streams were told to go before.
 CALLS_GRACE_SECONDS = 1.0
 
+# A manager that has lost its lease and gets no other keeps its agents for so long: less than the
+# grace that their nodes have, so that they find another manager in time if there is one, and
+# enough for a store that changes its leader.
+LEASELESS_SECONDS = 1.5
+
 # Between attempts while the store does not answer at the start.
 RETRY_SECONDS = 0.5
 
@@ -136,6 +141,7 @@ class ManagerServer:
             lease_seconds=lease_seconds,
         )
         self._election = Election(store, self._membership, source)
+        self._leaseless: asyncio.TimerHandle | None = None
 
     async def run(self, stopping: asyncio.Event, ready: Callable[[], None]) -> None:
         """Serve until *stopping* is set, then leave in good order.
@@ -210,5 +216,17 @@ class ManagerServer:
         return held.id if held else None
 
     def _lease_changed(self, held: HeldLease | None) -> None:
+        if self._leaseless is not None:
+            self._leaseless.cancel()
+            self._leaseless = None
         if held is not None:
             self._sessions.lease_replaced()
+        else:
+            self._leaseless = asyncio.get_running_loop().call_later(
+                LEASELESS_SECONDS, self._send_agents_away
+            )
+
+    def _send_agents_away(self) -> None:
+        """Let agents go to managers that may still have a store; there is none: keep them."""
+        if self.view.managers.keys() - {self.id}:
+            self._sessions.send_away(UnavailableError("this manager has no lease: go to another"))

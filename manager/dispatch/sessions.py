@@ -205,6 +205,10 @@ class Sessions:
         """End all sessions with *why* and open no more; their keys go with the lease."""
         self._closed = why
         self._unsubscribe()
+        self.send_away(why)
+
+    def send_away(self, why: ClusterError) -> None:
+        """End all sessions with *why*, so that their agents look for other managers."""
         for session in list(self._held.values()):
             self._let_go(session, why)
 

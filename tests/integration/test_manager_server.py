@@ -24,7 +24,9 @@ from tests.harness.managers import (
     create,
     manager,
     spec,
+    until,
 )
+from tests.harness.tcp_proxy import TcpProxy
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -247,6 +249,29 @@ async def test_without_its_store_a_manager_reads_refuses_writes_and_recovers(
         assert node.node.status.state == types.NODE_STATE_READY
         assert node.manager_id == one.server.id
         await agent.leave()
+
+
+async def test_a_manager_that_alone_has_lost_the_store_sends_its_agents_to_the_others(
+    etcd: EtcdCluster,
+) -> None:
+    async with (
+        manager(etcd.endpoints) as well,
+        TcpProxy(etcd.endpoints[0]) as link,
+        manager([link.endpoint]) as cut_off,
+    ):
+        agent = await StrawAgent.join(cut_off, "n1")
+        await until(lambda: len(cut_off.server.view.managers) == 2)
+        link.cut()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            code, details = await code_of(agent.stream.read())
+        assert (code, "no lease" in details) == (grpc.StatusCode.UNAVAILABLE, True)
+        agent.fall_silent()
+        moved = await StrawAgent.join(well, "n1")
+        await create(well, "web")
+        await moved.take(lambda tasks: len(tasks) == 1)
+        [node] = (await well.control.ListNodes(control.ListNodesRequest())).nodes
+        assert node.node.status.state == types.NODE_STATE_READY
+        await moved.leave()
 
 
 async def test_a_manager_waits_for_its_store_and_may_be_stopped_meanwhile() -> None:
