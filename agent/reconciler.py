@@ -111,6 +111,7 @@ class Facts:
         busy: the step that is under way for a task; nothing else is done to it meanwhile.
         signalled_at: when somebody sent a container a signal that was not ours.
         found_dead: those that were dead already when this agent first looked.
+        interrupted: those that were alive when the engine went away, and dead when it was back.
         booted_at: when the host came up.
         now: all times are the wall clock's, seconds since 1970 UTC.
     """
@@ -124,6 +125,7 @@ class Facts:
     busy: Mapping[TaskId, Step] = field(default_factory=dict)
     signalled_at: Mapping[ContainerId, float] = field(default_factory=dict)
     found_dead: Collection[ContainerId] = ()
+    interrupted: Collection[ContainerId] = ()
     booted_at: float = 0.0
 
 
@@ -280,6 +282,8 @@ class _Task:
         was_up = container.started_at > self.facts.booted_at
         if container.id in self.facts.found_dead and not was_up:
             return "ended when the host went down"
+        if container.id in self.facts.interrupted:
+            return "ended together with Docker"
         signalled_at = self.facts.signalled_at.get(container.id)
         patience = container.stop_grace_seconds + SIGNAL_SLACK_SECONDS
         if signalled_at is not None and container.ended_at <= signalled_at + patience:

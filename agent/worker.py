@@ -80,6 +80,7 @@ class Worker:
         )
         self._has_looked = False
         self._found_dead: frozenset[ContainerId] = frozenset()
+        self._interrupted: frozenset[ContainerId] = frozenset()
         self._signalled_at: dict[ContainerId, float] = {}
         self._hinted: dict[ContainerId, None] = {}  # in order
         self._hint_came = asyncio.Event()
@@ -147,6 +148,7 @@ class Worker:
             busy=self._executor.busy,
             signalled_at=self._signalled_at,
             found_dead=self._found_dead,
+            interrupted=self._interrupted,
             booted_at=self._booted_at,
         )
 
@@ -182,7 +184,7 @@ class Worker:
         while True:
             try:
                 async with self._runtime.listen(self._owner) as hints:
-                    await self._list()
+                    await self._list(after_break=True)
                     self._executor.unbar()
                     self._on_connected()
                     self._breaks = 0
@@ -202,18 +204,29 @@ class Worker:
             await asyncio.sleep(LISTING_SECONDS * self._source.uniform(0.8, 1.2))
             await self._list()
 
-    async def _list(self) -> None:
+    async def _list(self, *, after_break: bool = False) -> None:
         ticket = self._observed.begin()
         containers = await self._runtime.list(self._owner)
         self._answered()
+        dead = frozenset(one.id for one in containers if not one.alive)
         if not self._has_looked:
-            self._found_dead = frozenset(one.id for one in containers if not one.alive)
+            self._found_dead = dead
             log.info("found containers", extra={"count": len(containers)})
             self._has_looked = True
+        elif after_break:
+            alive = {one.id for one in self._observed.containers if one.alive}
+            self._interrupted |= dead & alive
         if self._observed.note_all(ticket, containers):
             self._news.set()
-        there = {one.id for one in self._observed.containers}
-        self._signalled_at = {key: at for key, at in self._signalled_at.items() if key in there}
+        self._forget_what_is_gone()
+
+    def _forget_what_is_gone(self) -> None:
+        seen = self._observed.containers
+        ids = {one.id for one in seen}
+        self._signalled_at = {key: at for key, at in self._signalled_at.items() if key in ids}
+        self._found_dead &= ids
+        self._interrupted &= ids
+        self._executor.forget_all_but(self.assigned.tasks.keys() | {one.task_id for one in seen})
 
     async def _hear(self, hints: AsyncIterator[ContainerHint]) -> None:
         async for hint in hints:

@@ -45,6 +45,7 @@ PULL_SILENCE_SECONDS_MAX = 120.0  # a download that does not move at all for so 
 STOP_LOOK_SECONDS = (0.05, 0.1, 0.2, 0.4, 0.8)  # between looks for a container's end
 KILL_SECONDS_MAX = 30.0  # for a container to end after SIGKILL; longer: the kernel holds it
 REMOVAL_SECONDS_MAX = 30.0  # for somebody else's removal of the same container
+TERMINAL_READ_BYTES = 16 * 1024  # at most; less if less has come
 WATCHED = ("create", "die", "destroy", "health_status", "kill", "oom", "pause", "start", "unpause")
 
 
@@ -367,9 +368,13 @@ class DockerRuntime:
                 since=f"{wanted.since:.9f}",
             )
 
-        read = log_frames.read_terminal if inspected["Config"]["Tty"] else log_frames.read
+        def read(response: requests.Response) -> Iterator[LogLine]:
+            if inspected["Config"]["Tty"]:
+                return log_frames.read_terminal(response.raw.stream(TERMINAL_READ_BYTES))
+            return log_frames.read(response.raw)
+
         try:
-            async with self._engine.stream(begin, lambda response: read(response.raw)) as lines:
+            async with self._engine.stream(begin, read) as lines:
                 yield lines
         except EngineRefusalError as error:
             if _no_container(error):

@@ -6,14 +6,13 @@ several pieces, of which only the last ends in a line feed.
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 from agent.runtime.interface import LogLine, LogStream
 from agent.runtime.translate import seconds
 
 LINE_BYTES_MAX = 256 * 1024  # a longer line is cut there, so that memory stays bounded
-TERMINAL_READ_BYTES = 16 * 1024
 _HEADER = struct.Struct(">BxxxL")
 _STREAMS = {1: LogStream.STDOUT, 2: LogStream.STDERR}
 
@@ -42,10 +41,10 @@ def read(source: Source) -> Iterator[LogLine]:
     yield from unfinished.values()
 
 
-def read_terminal(source: Source) -> Iterator[LogLine]:
-    """Yield the lines of a container with a terminal: one stream, no headers."""
+def read_terminal(pieces: Iterable[bytes]) -> Iterator[LogLine]:
+    """Yield the lines of a container with a terminal: one stream, no headers, cut anywhere."""
     rest = b""
-    while piece := source.read(TERMINAL_READ_BYTES):
+    for piece in pieces:
         *whole, rest = (rest + piece).split(b"\n")
         for line in whole:
             yield _line(LogStream.STDOUT, line.removesuffix(b"\r"))

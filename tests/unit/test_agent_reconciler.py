@@ -250,6 +250,13 @@ def test_exit_code_0_when_the_host_went_down_is_a_failure() -> None:
     assert status.error == "ended when the host went down"
 
 
+def test_exit_code_0_across_an_absence_of_docker_is_a_failure() -> None:
+    """A daemon that comes back may first stop what it finds running."""
+    status = report_of(facts(DEAD, state=TaskState.RUNNING, interrupted={DEAD.id}))
+
+    assert (status.state, status.error) == (TaskState.FAILED, "ended together with Docker")
+
+
 def test_exit_code_0_while_only_the_agent_was_away_is_complete() -> None:
     given = facts(DEAD, state=TaskState.RUNNING, found_dead={DEAD.id})
 

@@ -615,7 +615,7 @@ def test_a_stream_that_breaks_off_loses_only_the_broken_line(cut: int) -> None:
 def test_a_terminal_has_one_stream_and_no_frames() -> None:
     data = MOMENT + b"one\r\n" + MOMENT + b"two\r\nrest"
 
-    lines = list(log_frames.read_terminal(io.BytesIO(data)))
+    lines = list(log_frames.read_terminal([data[:5], data[5:30], data[30:]]))
 
     assert [(line.at, line.line) for line in lines] == [
         (9.0, b"one"),

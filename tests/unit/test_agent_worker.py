@@ -635,6 +635,24 @@ async def test_containers_that_ended_with_their_daemon_are_failures() -> None:
             assert (await b.reaches(task_id, TaskState.FAILED)).exit_code == 137
 
 
+@pytest.mark.parametrize("code", [0, 9])
+def test_what_ended_while_the_engine_was_away_is_a_failure(code: int) -> None:
+    @in_virtual_time
+    async def check() -> None:
+        async with bench() as b:
+            ended, after = await b.running(), await b.running()
+            b.engine.crash()
+            b.engine.exit(b.container(ended).id, code)
+            await asyncio.sleep(60)
+            b.engine.come_back()
+
+            assert (await b.reaches(ended, TaskState.FAILED)).exit_code == code
+            b.engine.exit(b.container(after).id, 0)
+            await b.reaches(after, TaskState.COMPLETE)
+
+    check()
+
+
 @in_virtual_time
 async def test_what_is_assigned_while_the_engine_is_away_starts_soon_after_it_is_back() -> None:
     async with bench() as b:
