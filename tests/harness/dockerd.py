@@ -2,8 +2,8 @@
 
 It shares neither network, mounts nor processes with the machine, so it touches no firewall
 and no bridge, several test runs stand side by side, and ending one process ends everything.
-Needs root, ``dockerd``, ``containerd``, ``runc``, ``tini``, ``unshare``, ``nsenter`` and
-``ip``: a missing one fails the tests with its name.
+Needs root, ``dockerd``, ``containerd``, ``runc``, ``tini``, ``ip`` and util-linux: a missing
+one fails the tests with its name.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ import docker
 
 START_SECONDS_MAX = 60.0  # a loaded two-core machine took 11 s for the slowest start seen
 CGROUPS = Path("/sys/fs/cgroup")
-TOOLS = ("dockerd", "containerd", "runc", "tini", "unshare", "nsenter", "ip")
+TOOLS = ("dockerd", "containerd", "runc", "tini", "setpriv", "unshare", "nsenter", "ip")
 
 IMAGE = "shoal-test:1"  # /bin/sh and applets; its command waits for SIGTERM and then exits with 0
 WAIT = 'trap "exit 0" TERM INT; while :; do sleep 1000 & wait $!; done'
@@ -78,7 +78,9 @@ class Dockerd:
                 "`apt-get install docker.io tini iproute2 util-linux`, and run them as root"
             )
         ready = self.directory / "ready"
-        command = ["unshare", "--mount", "--net", "--ipc", "--uts", "--pid", "--fork"]
+        # Should the test run be killed, everything ends with it.
+        command = ["setpriv", "--pdeathsig", "KILL"]
+        command += ["unshare", "--mount", "--net", "--ipc", "--uts", "--pid", "--fork"]
         command += ["--kill-child", "tini", "-s", "--", "sh", "-c", _INIT]
         self._spaces = subprocess.Popen(
             command,
