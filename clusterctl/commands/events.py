@@ -54,7 +54,7 @@ def command(
 
     watcher = Watcher(kinds=kinds, stack=stack)
     try:
-        with Follower(app.client.caller, app.clock, app.chance) as follower:
+        with Follower(app.client.caller, app.clock, app.chance, stack=stack) as follower:
             begun = False
             while True:
                 for item in follower.take(1.0):

@@ -6,7 +6,7 @@ import socket
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -54,6 +54,8 @@ def locked(folder: Path) -> Iterator[None]:
         raise StateError(f"another `clusterctl dev` is at work in {folder}") from None
     finally:
         os.close(descriptor)
+        with suppress(OSError):
+            folder.rmdir()  # if nothing came of it
 
 
 def choose(folder: Path, *, agents: int | None, port: int | None, docker_address: str) -> Plan:

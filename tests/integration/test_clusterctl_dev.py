@@ -119,4 +119,4 @@ def test_what_is_missing_is_told_before_anything_starts(run: Run, tmp_path: Path
     arguments = ("dev", "up", "--dir", str(folder), "--docker", "unix:///no/such/socket")
     refused = run(*arguments, code=1)
     assert refused.stderr.startswith("error: Docker does not answer at unix:///no/such/socket")
-    assert not (folder / "run").exists()
+    assert not folder.exists()

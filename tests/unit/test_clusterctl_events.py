@@ -87,10 +87,15 @@ def test_what_lies_behind_is_told_by_time_and_only_the_last() -> None:
 
 def test_a_snapshot_in_parts_counts_when_it_is_whole() -> None:
     found = Watcher()
-    found.apply(snapshot(SERVICE, revision=0))
-    assert not found.complete
-    found.apply(Update(7, snapshot=False, changed=(NODE, TASK), removed=()))
-    assert found.complete
+    parts = [
+        snapshot(SERVICE, revision=0),
+        Update(7, snapshot=False, changed=(NODE, TASK), removed=()),
+    ]
+    complete = []
+    for part in parts:
+        found.apply(part)
+        complete.append(found.complete)
+    assert complete == [False, True]
     assert len(found.latest(10)) == 3
 
 
