@@ -31,6 +31,9 @@ KINDS = ("service", "service_version", "task", "node")
 # Between two looks at the clock while nothing changes.
 TICK_SECONDS = 0.5
 
+# An error is a line or two; the rest has been shown on the way.
+FAILURES_TOLD_MAX = 2
+
 # A reason that is shown at the end; the whole is what `service ps` is for.
 REASONS_MAX = 3
 
@@ -125,7 +128,7 @@ def follow(
         if verdict.done:
             return verdict
         if verdict.failures:
-            raise NotConvergedError("\n".join(verdict.failures[:REASONS_MAX]))
+            raise NotConvergedError("\n".join(verdict.failures[:FAILURES_TOLD_MAX]))
 
 
 def _services(goal: Goal) -> Container[str] | None:
