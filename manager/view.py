@@ -5,7 +5,9 @@ watch from the listing's revision; list again when the history is compacted, and
 regardless, because a watch alone is not to be trusted.
 
 What this manager itself commits it applies at once (``committed``). So a key may be ahead of
-the watch; the echo, and anything older, is told by its revision and passed over.
+the watch; the echo, and anything older, is told by its revision and passed over. The other way
+round, the watch may be ahead of the answer to a commit: then it has told that and perhaps what
+came after, such as a deletion, and the answer is passed over.
 """
 
 import asyncio
@@ -185,6 +187,8 @@ class View:
 
     def committed(self, revision: Revision, writes: Sequence[Write]) -> None:
         """Apply what this manager has just committed, ahead of the watch."""
+        if revision <= self.revision:
+            return
         changes: list[Change | None] = []
         for write in writes:
             if isinstance(write, Delete):
@@ -197,6 +201,8 @@ class View:
 
     def learned(self, current: Mapping[str, KeyValue | None], revision: Revision) -> None:
         """Apply what a failed guard has shown to stand in the store at *revision*."""
+        if revision <= self.revision:
+            return
         changes: list[Change | None] = []
         for key, item in current.items():
             if item is not None:

@@ -58,6 +58,17 @@ def test_a_listing_from_before_our_write_does_not_undo_it() -> None:
     assert set(view.tasks) == {"other"}
 
 
+def test_an_answer_that_comes_after_the_watch_brings_nothing_back() -> None:
+    view = View()
+    view.listed(Listing(1, []))
+    key = keys.task(TaskId("a"))
+    view.watched(WatchBatch(2, [Changed(item(task("a"), 2))]))
+    view.watched(WatchBatch(3, [Removed(key, 3)]))
+    view.committed(2, [Put(key, records.encode(task("a")))])
+    view.learned({key: item(task("a"), 2)}, 2)
+    assert not view.tasks
+
+
 def test_indexes_follow_their_objects() -> None:
     view = View()
     view.listed(Listing(1, [item(task("a", "n1"), 1)]))
@@ -82,9 +93,10 @@ STEPS = st.lists(st.tuples(NAMES, st.booleans(), st.booleans(), st.booleans()), 
 def test_any_mix_of_own_writes_watch_and_relists_ends_as_the_store(
     steps: list[tuple[str, bool, bool, bool]], seed: int
 ) -> None:
-    """The store is a dictionary here; its watch lags behind what we commit ourselves."""
+    """The store is a dictionary here; its watch and its answers to commits race each other."""
     view, truth, source = View(), {}, random.Random(seed)
     unheard: list[WatchBatch] = []
+    unanswered: list[tuple[int, Put | Delete]] = []
     history: list[Listing] = [Listing(1, [])]
     view.listed(history[0])
     diffs: dict[str, int] = {}
@@ -108,7 +120,10 @@ def test_any_mix_of_own_writes_watch_and_relists_ends_as_the_store(
             continue
         history.append(Listing(revision, list(truth.values())))
         if is_own:
-            view.committed(revision, [write])
+            unanswered.append((revision, write))
+        while unanswered and source.random() < 0.3:
+            answered, own = unanswered.pop(source.randrange(len(unanswered)))
+            view.committed(answered, [own])
         while unheard and source.random() < 0.4:
             view.watched(unheard.pop(0))
         if relists:
@@ -116,6 +131,8 @@ def test_any_mix_of_own_writes_watch_and_relists_ends_as_the_store(
             unheard = [batch for batch in unheard if batch.revision > history[-1].revision]
     for batch in unheard:
         view.watched(batch)
+    for answered, own in unanswered:
+        view.committed(answered, [own])
     assert {records.key_of(t): t.version for t in view.tasks.values()} == {
         key: kv.mod_revision for key, kv in truth.items()
     }
