@@ -8,6 +8,8 @@ start it, only by hand: ``python -m manager``, ``python -m agent``, ``python -m 
 import json
 import subprocess
 import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from docker.models.containers import Container
@@ -23,6 +25,22 @@ MANAGER_PORT = 7420
 ETCD_PORT = 2379
 READY_SECONDS = 30.0
 """For the whole cluster to come up: Python starts slowly when eight of them do at once."""
+
+
+TIDY_SECONDS = 30.0
+"""For containers and networks of a removed stack to be gone from every host."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A container of ours, as the Docker daemon of its host shows it."""
+
+    id: str
+    host: str
+    service: str
+    slot: int
+    task: str
+    is_running: bool
 
 
 class LabCluster:
@@ -93,24 +111,32 @@ class LabCluster:
         self.agents[host.name] = process
         return process
 
-    def leading_host(self) -> Host:
-        """Return the host of the manager that leads."""
-        (info,) = self.ctl_json("cluster", "info")
-        leader = next(m for m in info["managers"] if m["id"] == info["leader_id"])
+    def leading_host(self) -> Host | None:
+        """Return the host of the manager that leads; None while none does."""
+        info = self.ctl_json("cluster", "info")
+        leader = next((m for m in info["managers"] if m["id"] == info["leader_id"]), None)
+        if leader is None:
+            return None
         address = leader["address"].partition(":")[0]
         return next(host for host in self.manager_hosts if host.address == address)
 
     # --- asking and telling ---
 
     def ctl(
-        self, *arguments: str, check: bool = True, stdin: str = "", seconds: float = 60.0
+        self,
+        *arguments: str,
+        check: bool = True,
+        stdin: str = "",
+        seconds: float = 60.0,
+        endpoints: str = "",
     ) -> "subprocess.CompletedProcess[str]":
         """Run clusterctl where the operator works."""
         return self.operator.run(
-            [sys.executable, "-m", "clusterctl", "--endpoint", self.endpoints, *arguments],
+            [sys.executable, "-m", "clusterctl", *arguments],
             check=check,
             stdin=stdin,
             cwd=TREE,
+            environment={"SHOAL_ENDPOINT": endpoints or self.endpoints},
             seconds=seconds,
         )
 
@@ -123,7 +149,7 @@ class LabCluster:
     def wait_nodes(self, *, ready: int, seconds: float = READY_SECONDS) -> None:
         def all_ready() -> bool:
             info = self.ctl("cluster", "info", "--format", "json", check=False)
-            return info.returncode == 0 and int(json.loads(info.stdout)[0]["nodes_ready"]) == ready
+            return info.returncode == 0 and int(json.loads(info.stdout)["nodes_ready"]) == ready
 
         try:
             wait_until(all_ready, f"{ready} nodes are ready", seconds=seconds, every_seconds=0.1)
@@ -138,23 +164,143 @@ class LabCluster:
     def containers(self, host: DockerHost, *, everything: bool = False) -> list[Container]:
         """Return our containers on *host* as its Docker daemon sees them."""
         found: list[Container] = host.docker.containers.list(
-            all=everything, filters={"label": "shoal.task"}
+            all=everything, filters={"label": "shoal.task"}, ignore_removed=True
         )
         return found
 
-    def running(self) -> dict[str, str]:
-        """Return the id of every container of ours that runs on a host that is up, and where."""
+    def seen(
+        self, service: str = "", *, hosts: Iterable[DockerHost] = (), everything: bool = False
+    ) -> list[Seen]:
+        """Return our containers on the hosts that are up, the running ones or all.
+
+        What Docker says, whatever managers and agents believe; it works through cuts.
+        """
+        found = []
+        for host in hosts or self.docker_hosts:
+            if not host.is_up:
+                continue
+            rows = host.docker.api.containers(all=everything, filters={"label": "shoal.task"})
+            for row in rows:
+                marks = row["Labels"]
+                if service in ("", marks["shoal.service.name"]):
+                    found.append(
+                        Seen(
+                            id=row["Id"],
+                            host=host.name,
+                            service=marks["shoal.service.name"],
+                            slot=int(marks["shoal.slot"]),
+                            task=marks["shoal.task"],
+                            is_running=row["State"] == "running",
+                        )
+                    )
+        return found
+
+    def starts(self, service: str = "", *, hosts: Iterable[DockerHost] = ()) -> dict[str, str]:
+        """Return the id of each running container and when it started: equal if untouched."""
         return {
-            container.id: host.name
-            for host in self.docker_hosts
-            if host.is_up
-            for container in self.containers(host)
-            if container.id
+            seen.id: self.host_named(seen.host).docker.api.inspect_container(seen.id)["State"][
+                "StartedAt"
+            ]
+            for seen in self.seen(service, hosts=hosts)
         }
 
+    def host_named(self, name: str) -> DockerHost:
+        return next(host for host in self.docker_hosts if host.name == name)
+
+    def container(self, seen: Seen) -> Container:
+        """Return the container itself, to do things to it."""
+        return self.host_named(seen.host).docker.containers.get(seen.id)
+
+    def wait_running(
+        self,
+        service: str,
+        count: int,
+        *,
+        hosts: Iterable[DockerHost] = (),
+        seconds: float = 30.0,
+    ) -> list[Seen]:
+        """Wait until *count* containers of the service run on *hosts*, each in its own slot."""
+        hosts = tuple(hosts) or self.docker_hosts
+        names = ", ".join(host.name for host in hosts)
+
+        def as_many() -> list[Seen] | None:
+            running = self.seen(service, hosts=hosts)
+            slots = {seen.slot for seen in running}
+            return running if len(running) == len(slots) == count else None
+
+        return wait_until(as_many, f"{count} of {service} run on {names}", seconds=seconds) or []
+
+    # --- setting right ---
+
+    def restore(self) -> None:
+        """Start, plug in and wake up whatever a test has stopped, and wait until it is well."""
+        for host in self.docker_hosts:
+            if host.is_up:
+                host.thaw()
+                host.heal()
+            else:
+                host.boot()
+            if host.dockerd is None:
+                host.start_dockerd()
+        if self.etcd is None or not self.etcd.is_running:
+            self.start_etcd()
+        for manager_host in self.manager_hosts:
+            manager_host.thaw()
+            manager_host.heal()
+            if not self.managers[manager_host.name].is_running:
+                self.start_manager(manager_host)
+        for host in self.docker_hosts:
+            if not self.agents[host.name].is_running:
+                self.start_agent(host)
+        self.wait_nodes(ready=len(self.docker_hosts))
+
+    def tidy(self) -> None:
+        """Remove all stacks and see that nothing of them is left anywhere.
+
+        Raises:
+            TimeoutError: says what is left.
+        """
+        if stacks := self.ctl("stack", "ls", "-q").stdout.split():
+            self.ctl("stack", "rm", *stacks)
+        for node in self.ctl_json("node", "ls"):
+            if node["availability"] != "active":
+                self.ctl("node", "activate", node["id"])
+        self.wait_bare()
+
+    def wait_bare(self, *, seconds: float = TIDY_SECONDS) -> None:
+        """Wait until no host has a container or network of ours."""
+
+        def is_bare() -> bool:
+            leftovers[:] = self.leftovers()
+            return not leftovers
+
+        leftovers: list[str] = []
+        try:
+            wait_until(is_bare, "nothing of ours is left on the hosts", seconds=seconds)
+        except TimeoutError as error:
+            raise TimeoutError(f"{error}: {', '.join(leftovers)}") from None
+
+    def leftovers(self) -> list[str]:
+        """Return the containers, dead ones too, and networks that hosts have of ours."""
+        found = [f"{seen.host}: {seen}" for seen in self.seen(everything=True)]
+        for host in self.docker_hosts:
+            rows = host.docker.api.networks(filters={"label": "shoal.network"})
+            found += [f"{host.name}: network {row['Name']}" for row in rows]
+        return found
+
     def logs(self) -> str:
-        """Return the ends of all logs, for the message of a failed test."""
+        """Return what there is and the ends of all logs, for the message of a failed test."""
         processes = [*self.managers.items(), *self.agents.items()]
+        if self.etcd is not None and not self.etcd.is_running:
+            processes.append((self.operator.name, self.etcd))
+        looks = [("node", "ls"), ("service", "ls"), ("task", "ls", "--all")]
+        told = [self.ctl(*look, check=False, seconds=20.0) for look in looks]
         return "\n".join(
-            f"--- {process.name} on {name}\n{process.tail()}" for name, process in processes
+            [
+                *(
+                    f"--- {' '.join(look)}\n{done.stdout}{done.stderr}"
+                    for look, done in zip(looks, told, strict=True)
+                ),
+                *(f"--- {process!r} on {name}\n{process.tail()}" for name, process in processes),
+            ]
         )

@@ -1,0 +1,280 @@
+"""What breaks on hosts, and what the cluster makes of it: every slot runs once, soon again."""
+
+import json
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+
+import pytest
+
+from tests.e2e.cluster import LabCluster, Seen
+from tests.e2e.history import history
+from tests.lab.cgroups import Cgroup
+from tests.lab.docker_host import DockerHost
+from tests.lab.waiting import wait_until
+
+SIX = """
+services:
+  web:
+    image: shoal-test/app:1
+    deploy: {replicas: 6}
+"""
+
+CHECKED = """
+services:
+  web:
+    image: shoal-test/app:1
+    healthcheck: {test: [CMD, /bin/healthy], interval: 200ms, retries: 2}
+    deploy: {replicas: 3}
+"""
+
+CRASHING = """
+services:
+  web:
+    image: shoal-test/app:1
+    environment: {EXIT_AFTER: "0", EXIT_CODE: "7"}
+"""
+
+RESTARTED = """
+services:
+  web:
+    image: shoal-test/app:1
+    deploy: {replicas: 6, restart_policy: {condition: %s}}
+"""
+
+ALL_SLOTS = set(range(1, 7))
+
+
+def others(seen: list[Seen], host: DockerHost) -> set[Seen]:
+    return {one for one in seen if one.host != host.name}
+
+
+def wait_replaced(cluster: LabCluster, lost: Seen) -> Seen:
+    """Wait until another container runs in the slot of *lost*."""
+
+    def successor() -> Seen | None:
+        now = [one for one in cluster.seen(lost.service) if one.slot == lost.slot]
+        return now[0] if len(now) == 1 and now[0].id != lost.id else None
+
+    found = wait_until(successor, f"slot {lost.slot} of {lost.service} has a successor")
+    assert found is not None
+    return found
+
+
+# --- containers ---
+
+
+@pytest.mark.parametrize("how", ["killed", "removed"])
+def test_a_lost_container_has_a_successor_in_its_slot(cluster: LabCluster, how: str) -> None:
+    cluster.deploy("lose", SIX)
+    lost, *rest = cluster.seen("lose_web")
+
+    if how == "killed":
+        cluster.container(lost).kill()
+    else:
+        cluster.container(lost).remove(force=True)
+
+    successor = wait_replaced(cluster, lost)
+    assert set(cluster.seen("lose_web")) == {*rest, successor}
+    history = cluster.ctl_json("service", "ps", "--all", "lose_web")
+    assert [task["state"] for task in history if task["id"] == lost.task] == ["failed"]
+
+
+def test_a_container_that_turns_sick_is_replaced(cluster: LabCluster) -> None:
+    cluster.deploy("sick", CHECKED)
+    lost, *rest = cluster.seen("sick_web")
+
+    cluster.container(lost).exec_run(["touch", "/tmp/sick"])
+
+    wait_replaced(cluster, lost)
+    assert set(rest) <= set(cluster.seen("sick_web"))
+    history = cluster.ctl_json("service", "ps", "--all", "sick_web")
+    (task,) = (task for task in history if task["id"] == lost.task)
+    assert task["state"] == "failed"
+    assert "unhealthy" in task["error"]
+
+
+def test_a_container_that_crashes_again_and_again_is_started_less_and_less_often(
+    cluster: LabCluster,
+) -> None:
+    done = cluster.ctl("stack", "deploy", "-c", "-", "loop", stdin=CRASHING, check=False)
+    assert done.returncode == 1
+    assert "exited with code 7" in done.stderr
+
+    def four_starts() -> list[int] | None:
+        events = history(cluster, "loop_web")
+        found = [event.at_nanos for event in events if event.action == "start"]
+        return found if len(found) >= 4 else None
+
+    moments = wait_until(four_starts, "it was started four times") or []
+    gaps = [(later - earlier) / 1e9 for earlier, later in pairwise(moments)]
+    assert gaps[1] > 0.75, "the second replacement waits for a second, give or take a quarter"
+    assert gaps[2] > 1.5, "and the third for two"
+
+
+# --- agents ---
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_an_agent_that_restarts_touches_no_container(
+    cluster: LabCluster, number: signal.Signals
+) -> None:
+    cluster.deploy("stay", SIX)
+    before = cluster.starts("stay_web")
+    host = cluster.docker_hosts[0]
+    agent = cluster.agents[host.name]
+
+    agent.signal(number)
+    code = agent.wait()
+    if number is signal.SIGTERM:
+        assert code == 0
+    assert cluster.starts("stay_web") == before
+    cluster.start_agent(host)
+
+    # It is back when it does as it is told: the new ones come to it too.
+    cluster.wait_nodes(ready=3)
+    cluster.ctl("service", "scale", "stay_web=9")
+    after = cluster.starts("stay_web")
+    assert before.items() <= after.items()
+    assert len(after) == 9
+
+
+def test_what_ends_while_the_agent_is_away_is_noticed_afterwards(cluster: LabCluster) -> None:
+    cluster.deploy("away", SIX)
+    host = cluster.docker_hosts[0]
+    lost = next(one for one in cluster.seen("away_web") if one.host == host.name)
+    rest = set(cluster.seen("away_web")) - {lost}
+
+    cluster.agents[host.name].kill()
+    cluster.container(lost).kill()
+    cluster.start_agent(host)
+
+    wait_replaced(cluster, lost)
+    assert rest <= set(cluster.seen("away_web"))
+
+
+def test_containers_of_others_are_left_alone(cluster: LabCluster) -> None:
+    host = cluster.docker_hosts[0]
+    foreign = host.docker.containers.run("shoal-test/app:1", detach=True, name="mine.1.abc")
+    try:
+        cluster.deploy("own", SIX)
+        cluster.agents[host.name].kill()
+        cluster.start_agent(host)
+        cluster.wait_nodes(ready=3)
+        cluster.ctl("stack", "rm", "own")
+        cluster.wait_bare()
+        foreign.reload()
+        assert foreign.attrs["State"]["Running"]
+        assert foreign.attrs["RestartCount"] == 0
+    finally:
+        foreign.remove(force=True)
+
+
+# --- hosts ---
+
+
+def test_the_tasks_of_a_host_that_dies_run_elsewhere(cluster: LabCluster) -> None:
+    cluster.deploy("dies", SIX)
+    dead = cluster.docker_hosts[1]
+    rest = others(cluster.seen("dies_web"), dead)
+
+    dead.crash()
+
+    elsewhere = cluster.wait_running("dies_web", 6)
+    assert rest <= set(elsewhere)
+    cluster.wait_nodes(ready=2)
+
+    # Its Docker still has the dead containers, and nothing that starts them.
+    dead.boot()
+    cluster.start_agent(dead)
+    cluster.wait_nodes(ready=3)
+    assert set(cluster.seen("dies_web")) == set(elsewhere)
+    cluster.ctl("service", "scale", "dies_web=9")
+    nine = cluster.seen("dies_web")
+    assert {one.slot for one in nine} == set(range(1, 10))
+    assert [one.host for one in nine if one not in elsewhere] == [dead.name] * 3
+
+
+@pytest.mark.parametrize("how", ["cut off", "hung"])
+def test_a_host_that_comes_back_stops_what_runs_elsewhere_by_then(
+    cluster: LabCluster, how: str
+) -> None:
+    cluster.deploy("back", SIX)
+    away = cluster.docker_hosts[2]
+    before = cluster.starts("back_web")
+    rest = [host for host in cluster.docker_hosts if host is not away]
+
+    away.cut() if how == "cut off" else away.freeze()
+    elsewhere = cluster.wait_running("back_web", 6, hosts=rest)
+    if how == "cut off":
+        assert before.items() <= cluster.starts("back_web").items(), "nothing is stopped blindly"
+        away.heal()
+    else:
+        away.thaw()
+
+    cluster.wait_running("back_web", 6)
+    assert set(cluster.seen("back_web")) == set(elsewhere)
+    cluster.wait_nodes(ready=3)
+
+
+# --- Docker daemons ---
+
+
+def test_containers_that_outlive_their_daemon_are_adopted(cluster: LabCluster) -> None:
+    host = cluster.docker_hosts[0]
+    with live_restore(cluster, host):
+        cluster.deploy("adopt", SIX)
+        before = cluster.starts("adopt_web")
+        lost = next(one for one in cluster.seen("adopt_web") if one.host == host.name)
+
+        host.kill_dockerd()
+        Cgroup(f"{cluster.lab.id}/{host.name}/{lost.id}").kill()
+        host.start_dockerd()
+
+        wait_replaced(cluster, lost)
+        del before[lost.id]
+        assert before.items() <= cluster.starts("adopt_web").items()
+
+
+@pytest.mark.parametrize("condition", ["any", "on-failure"])
+def test_containers_that_end_with_their_daemon_are_replaced(
+    cluster: LabCluster, condition: str
+) -> None:
+    cluster.deploy("redo", RESTARTED % condition)
+    host = cluster.docker_hosts[0]
+    before = cluster.seen("redo_web")
+
+    host.kill_dockerd()
+    host.start_dockerd()
+
+    def are_replaced() -> bool:
+        now = set(cluster.seen("redo_web"))
+        return len(now) == 6 and others(before, host) == now & set(before)
+
+    wait_until(are_replaced, "those of the other hosts run on, and six in all")
+    assert {one.slot for one in cluster.seen("redo_web")} == ALL_SLOTS
+    cluster.wait_nodes(ready=3)
+
+
+@contextmanager
+def live_restore(cluster: LabCluster, host: DockerHost) -> Iterator[None]:
+    """Let the host's Docker daemon keep its containers while it restarts."""
+    settings = host.folder / "etc-docker" / "daemon.json"
+
+    def set_to(wanted: bool) -> None:
+        settings.write_text(json.dumps({"live-restore": wanted}))
+        assert host.dockerd is not None
+        host.dockerd.signal(signal.SIGHUP)
+        wait_until(
+            lambda: host.docker.info()["LiveRestoreEnabled"] is wanted,
+            f"dockerd of {host.name} has read its settings",
+        )
+
+    set_to(True)
+    try:
+        yield
+    finally:
+        if host.dockerd is None:
+            host.start_dockerd()
+        set_to(False)

@@ -1,0 +1,116 @@
+"""What breaks in the middle: managers and etcd. Containers never notice, and work goes on."""
+
+from tests.e2e.cluster import LabCluster
+from tests.lab.host import Host
+from tests.lab.waiting import wait_until
+
+SIX = """
+services:
+  web:
+    image: shoal-test/app:1
+    deploy: {replicas: 6}
+"""
+
+LEASE_SECONDS = 3.0
+"""A manager that vanishes is replaced no sooner than about now; one that says goodbye is."""
+
+
+def leader_of(cluster: LabCluster) -> Host:
+    leader = wait_until(cluster.leading_host, "a manager leads", every_seconds=0.1)
+    assert leader is not None
+    return leader
+
+
+def other_than(cluster: LabCluster, host: Host) -> Host:
+    (other,) = (each for each in cluster.manager_hosts if each is not host)
+    return other
+
+
+def test_when_the_leading_manager_is_killed_the_other_leads(cluster: LabCluster) -> None:
+    cluster.deploy("lead", SIX)
+    before = cluster.starts("lead_web")
+    leader = leader_of(cluster)
+
+    cluster.managers[leader.name].kill()
+
+    cluster.ctl("service", "scale", "lead_web=9")
+    assert len(cluster.seen("lead_web")) == 9
+    assert before.items() <= cluster.starts("lead_web").items()
+    assert leader_of(cluster) is other_than(cluster, leader)
+
+    # The killed one comes back as the other's deputy, and serves.
+    cluster.start_manager(leader)
+    cluster.wait_nodes(ready=3)
+    wait_until(
+        lambda: len(cluster.ctl_json("cluster", "info")["managers"]) == 2,
+        "both managers are there",
+        every_seconds=0.1,
+    )
+    assert leader_of(cluster) is other_than(cluster, leader)
+
+
+def test_a_manager_that_is_stopped_hands_leadership_over_at_once(cluster: LabCluster) -> None:
+    cluster.deploy("hand", SIX)
+    before = cluster.starts("hand_web")
+    leader = leader_of(cluster)
+    heir = cluster.managers[other_than(cluster, leader).name]
+    terms = heir.output().count("leads since")
+
+    assert cluster.managers[leader.name].stop() == 0
+
+    wait_until(
+        lambda: heir.output().count("leads since") > terms,
+        "the other manager leads long before the lease of the first would have ended",
+        seconds=LEASE_SECONDS / 2,
+    )
+    cluster.ctl("service", "scale", "hand_web=7")
+    assert before.items() <= cluster.starts("hand_web").items()
+
+
+def test_a_host_that_dies_with_the_leading_manager_is_noticed(cluster: LabCluster) -> None:
+    cluster.deploy("both", SIX)
+    dead = cluster.docker_hosts[1]
+    rest = {one for one in cluster.seen("both_web") if one.host != dead.name}
+
+    cluster.managers[leader_of(cluster).name].kill()
+    dead.crash()
+
+    assert rest <= set(cluster.wait_running("both_web", 6))
+
+
+def test_a_manager_that_hangs_is_passed_over(cluster: LabCluster) -> None:
+    cluster.deploy("hang", SIX)
+    before = cluster.starts("hang_web")
+    leader = leader_of(cluster)
+
+    leader.freeze()
+    cluster.ctl("service", "scale", "hang_web=7")
+    assert before.items() <= cluster.starts("hang_web").items()
+
+    # It wakes up as somebody who thinks that it leads; nobody believes it.
+    leader.thaw()
+    assert leader_of(cluster) is other_than(cluster, leader)
+    cluster.ctl("service", "scale", "hang_web=8")
+    assert before.items() <= cluster.starts("hang_web").items()
+
+
+def test_nothing_stops_while_etcd_is_away_and_all_goes_on_afterwards(cluster: LabCluster) -> None:
+    cluster.deploy("store", SIX)
+    before = cluster.starts("store_web")
+    assert cluster.etcd is not None
+
+    cluster.etcd.kill()
+    assert "store_web" in cluster.ctl("service", "ls").stdout, "what is known can be read"
+    refused = cluster.ctl("--timeout", "4s", "service", "scale", "store_web=7", check=False)
+    assert refused.returncode == 1
+    assert len(refused.stderr.splitlines()) <= 2
+    assert cluster.starts("store_web") == before
+
+    cluster.start_etcd()
+    wait_until(
+        lambda: cluster.ctl("service", "scale", "store_web=9", check=False).returncode == 0,
+        "a scale works again",
+    )
+    assert len(cluster.seen("store_web")) == 9
+    assert before.items() <= cluster.starts("store_web").items()
+    cluster.wait_nodes(ready=3)
