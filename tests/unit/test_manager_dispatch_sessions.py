@@ -122,10 +122,29 @@ async def test_a_manager_that_was_held_up_itself_blames_nobody() -> None:
         # As after SIGSTOP: time has passed, no loop has run, heartbeats wait unread.
         desk.sessions._clock = later
         later.monotonic = lambda: asyncio.get_running_loop().time() + 30.0  # type: ignore[method-assign]
-        desk.sessions.sweep()
+        await desk.sessions.sweep()
         assert session.ended is None
         await asyncio.sleep(MISSED_MAX + 0.5)
         assert session.ended is not None
+
+
+@in_virtual_time
+async def test_heartbeats_that_wait_unread_while_the_manager_is_busy_count() -> None:
+    async with desks() as [desk]:
+        session = await desk.open()
+
+        async def read_late() -> None:  # as gRPC does: some turns of the loop for each call
+            for _ in range(20):
+                await asyncio.sleep(0)
+            desk.sessions.heartbeat(session.id, None)
+
+        await asyncio.sleep(MISSED_MAX - 0.1)
+        assert session.ended is None
+        await asyncio.sleep(0.11)
+        late = asyncio.create_task(read_late())
+        await desk.sessions.sweep()
+        await late
+        assert session.ended is None
 
 
 @in_virtual_time
