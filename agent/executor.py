@@ -18,7 +18,9 @@ from agent.outbox import Outbox
 from agent.reconciler import Action, Cancel, Prepare, Remove, Report, Start, Step, Stop
 from agent.runtime.interface import (
     CannotRunError,
+    Container,
     ContainerId,
+    ImageMissingError,
     NetworkMissingError,
     NoContainerError,
     Owner,
@@ -27,7 +29,7 @@ from agent.runtime.interface import (
     RuntimeUnavailableError,
 )
 from cluster.clock import Clock
-from cluster.model import NetworkMode, TaskId, TaskSpec, TaskState, TaskStatus
+from cluster.model import NetworkMode, PullPolicy, TaskId, TaskSpec, TaskState, TaskStatus
 
 log = logging.getLogger(__name__)
 
@@ -114,21 +116,37 @@ class Executor:
     # --- steps --------------------------------------------------------------------------------
 
     async def _prepare(self, step: Prepare) -> None:
-        container = step.spec.container
-        message = f"getting {container.image} ready"
-        self._note(step.task_id, TaskState.PREPARING, message=message)
-        await self._images.ensure(
-            container.image,
-            container.pull_policy,
-            on_pull=lambda: log.info(
-                "pulls an image", extra={"image": container.image, "task": step.task_id}
-            ),
-        )
+        image = step.spec.container.image
+        self._note(step.task_id, TaskState.PREPARING, message=f"getting {image} ready")
         await self._ensure_networks(step.spec)
+        refused = None
+        if step.spec.container.pull_policy is PullPolicy.ALWAYS:
+            refused = await self._pull_if_possible(image)
+        try:
+            made = await self._create(step)
+        except ImageMissingError as error:
+            if refused is not None:
+                raise refused from error
+            if step.spec.container.pull_policy is not PullPolicy.MISSING:
+                raise
+            await self._images.pull(image)
+            made = await self._create(step)
+        self._note(step.task_id, TaskState.READY, container_id=made.id)
+
+    async def _pull_if_possible(self, image: str) -> CannotRunError | None:
+        """Freshen an image; return why it cannot be had, for the one on the host may do."""
+        try:
+            await self._images.pull(image)
+        except CannotRunError as error:
+            log.warning("makes do with the image at hand", extra={"error": str(error)})
+            return error
+        return None
+
+    async def _create(self, step: Prepare) -> Container:
         ticket = self._observed.begin()
         made = await self._runtime.create(self._owner, step.assignment, step.spec)
         self._observed.note(ticket, made)
-        self._note(step.task_id, TaskState.READY, container_id=made.id)
+        return made
 
     async def _start(self, step: Start) -> None:
         ticket = self._observed.begin()

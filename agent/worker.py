@@ -18,7 +18,7 @@ from agent.assignments import AssignmentSet
 from agent.executor import Executor
 from agent.observed import Observed
 from agent.outbox import Outbox
-from agent.reconciler import Facts, Remove, Stop
+from agent.reconciler import Facts, Prepare, Remove, Start, Stop
 from agent.runtime.interface import (
     Container,
     ContainerHint,
@@ -233,8 +233,17 @@ class Worker:
             self._answered()
             if hint.signalled and not self._is_our_signal(hint.container_id):
                 self._signalled_at[hint.container_id] = self._clock.now()
-            self._hinted[hint.container_id] = None
-            self._hint_came.set()
+            if not self._is_known_to_begin(hint):
+                self._hinted[hint.container_id] = None
+                self._hint_came.set()
+
+    def _is_known_to_begin(self, hint: ContainerHint) -> bool:
+        """Tell whether a look would only show what a step of ours shows anyway."""
+        if not hint.began:
+            return False
+        seen = self._observed.get(hint.container_id)
+        is_begun_by_us = isinstance(self._executor.busy.get(hint.task_id), Prepare | Start)
+        return is_begun_by_us or (seen is not None and seen.alive)
 
     def _is_our_signal(self, container_id: ContainerId) -> bool:
         return any(

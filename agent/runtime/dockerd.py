@@ -34,7 +34,7 @@ from agent.runtime.interface import (
     RuntimeFailedError,
     RuntimeUnavailableError,
 )
-from cluster.model import Assignment, NetworkMode, Platform, TaskSpec
+from cluster.model import Assignment, NetworkMode, Platform, TaskId, TaskSpec
 from cluster.resources import NANOS_PER_CPU, Resources
 
 T = TypeVar("T")
@@ -46,7 +46,8 @@ STOP_LOOK_SECONDS = (0.05, 0.1, 0.2, 0.4, 0.8)  # between looks for a container'
 KILL_SECONDS_MAX = 30.0  # for a container to end after SIGKILL; longer: the kernel holds it
 REMOVAL_SECONDS_MAX = 30.0  # for somebody else's removal of the same container
 TERMINAL_READ_BYTES = 16 * 1024  # at most; less if less has come
-WATCHED = ("create", "die", "destroy", "health_status", "kill", "oom", "pause", "start", "unpause")
+BEGINNINGS = ("create", "start")
+WATCHED = (*BEGINNINGS, "die", "destroy", "health_status", "kill", "oom", "pause", "unpause")
 
 
 class DockerRuntime:
@@ -113,15 +114,6 @@ class DockerRuntime:
         return found
 
     # --- images -------------------------------------------------------------------------------
-
-    async def has_image(self, image: str) -> bool:
-        try:
-            await self._engine.look(lambda client: client.get_json("/images/{}/json", image))
-        except EngineRefusalError as error:
-            if error.status == HTTPStatus.NOT_FOUND:
-                return False
-            raise refusals.no_image(image, str(error)) from error
-        return True
 
     async def pull(self, image: str) -> None:
         def begin(client: Client) -> requests.Response:
@@ -344,7 +336,12 @@ class DockerRuntime:
             action = event["Action"]
             if action == "die" and container_id in self._ends:
                 self._ends[container_id].set()
-            yield ContainerHint(container_id, signalled=action == "kill")
+            yield ContainerHint(
+                container_id,
+                TaskId(event["Actor"]["Attributes"].get(labels.TASK, "")),
+                began=action in BEGINNINGS,
+                signalled=action == "kill",
+            )
         raise RuntimeUnavailableError("Docker ended the stream of events")
 
     @contextlib.asynccontextmanager

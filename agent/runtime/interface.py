@@ -17,6 +17,8 @@ What may fail:
     ├── (InvalidError) CannotRunError                this task can never run here as it is (no
     │   │                                            such image, port in use, bad mount, ...):
     │   │                                            its message is for the user
+    │   ├── ImageMissingError                        its image is not on the host: pull it, then
+    │   │                                            create once more
     │   └── NetworkMissingError                      a network went away since it was ensured:
     │                                                ensure it, then start once more
     └── (NotFoundError) NoContainerError             that container is gone
@@ -55,6 +57,10 @@ class RuntimeFailedError(InternalError):
 
 class CannotRunError(InvalidError):
     """The task cannot run on this host as it is specified; the message says why."""
+
+
+class ImageMissingError(CannotRunError):
+    """The container's image is not on this host."""
 
 
 class NetworkMissingError(CannotRunError):
@@ -147,10 +153,14 @@ class ContainerHint:
     """Something happened to a container: look at it.
 
     Attributes:
+        task_id: whose it is.
+        began: it was made or started, and nothing worse.
         signalled: somebody sent it a signal through the engine; it may be us.
     """
 
     container_id: ContainerId
+    task_id: TaskId
+    began: bool = False
     signalled: bool = False
 
 
@@ -212,9 +222,6 @@ class Runtime(Protocol):
     async def inspect(self, container_id: ContainerId) -> Container | None:
         """Look at one container; None if it is gone or was never ours."""
 
-    async def has_image(self, image: str) -> bool:
-        """Tell whether *image* is on this host."""
-
     async def pull(self, image: str) -> None:
         """Fetch *image* from its registry, however long that takes while it moves.
 
@@ -240,6 +247,7 @@ class Runtime(Protocol):
         The image and the networks must be there.
 
         Raises:
+            ImageMissingError: the image is not on this host.
             CannotRunError: the specification cannot be fulfilled here.
         """
 

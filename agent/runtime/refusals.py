@@ -6,7 +6,7 @@ decides. To add a case, add a line to ``_CAUSES``.
 
 import re
 
-from agent.runtime.interface import CannotRunError, NetworkMissingError
+from agent.runtime.interface import CannotRunError, ImageMissingError, NetworkMissingError
 from cluster.errors import ClusterError
 
 _CAUSES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
@@ -41,10 +41,6 @@ _CAUSES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
             "the image has no user '{user}'",
         ),
         (
-            r"[Nn]o such image: (?P<image>\S+)",
-            "image '{image}' is not on this host",
-        ),
-        (
             r"could not find an available, non-overlapping IPv4 address pool",
             "Docker has no address range left for another network; widen its address pools",
         ),
@@ -62,11 +58,14 @@ _CAUSES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         ),
     )
 )
+_IMAGE_MISSING = re.compile(r"[Nn]o such image: (\S+)")
 _NETWORK_MISSING = re.compile(r"network (\S+) not found|[Nn]o such network: (\S+)")
 
 
 def known_cause(text: str) -> CannotRunError | None:
     """Return why the task can never run here, if *text* tells that."""
+    if match := _IMAGE_MISSING.search(text):
+        return ImageMissingError(f"image '{match[1]}' is not on this host")
     if match := _NETWORK_MISSING.search(text):
         return NetworkMissingError(f"network '{match[1] or match[2]}' is not on this host")
     for pattern, message in _CAUSES:

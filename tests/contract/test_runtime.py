@@ -22,6 +22,7 @@ from agent.runtime.interface import (
     ContainerId,
     ContainerState,
     Health,
+    ImageMissingError,
     LogLine,
     LogRange,
     NetworkMissingError,
@@ -413,11 +414,9 @@ async def test_removing_kills(bench: Bench) -> None:
 
 
 async def test_a_missing_image_is_named(bench: Bench) -> None:
-    assert not await bench.runtime.has_image("shoal-nowhere:9")
-    assert await bench.runtime.has_image(IMAGE)
     spec = TaskSpec(container=ContainerSpec(image="shoal-nowhere:9"))
 
-    with pytest.raises(CannotRunError, match="shoal-nowhere:9"):
+    with pytest.raises(ImageMissingError, match="shoal-nowhere:9"):
         await bench.runtime.create(bench.owner, bench.assignment(), spec)
 
 
@@ -572,8 +571,15 @@ async def test_events_hint_at_what_happens_to_our_containers(bench: Bench) -> No
         container = await bench.running(task(EXITS_3))
         while (await bench.see(container.id)).alive:
             hint = await anext(hints)
-            assert hint.container_id == container.id
+            assert (hint.container_id, hint.task_id) == (container.id, container.task_id)
             assert not hint.signalled
+
+
+async def test_events_tell_beginnings_from_ends(bench: Bench) -> None:
+    async with asyncio.timeout(SECONDS_MAX), bench.runtime.listen(bench.owner) as hints:
+        await bench.running(task(EXITS_3))
+
+        assert [hint.began async for hint in first(3, hints)] == [True, True, False]
 
 
 async def test_events_tell_of_health(bench: Bench) -> None:
@@ -717,7 +723,6 @@ async def test_a_dead_daemon_is_unavailable_and_its_containers_live_on(bench: Be
         bench.runtime.start(container.id),
         bench.runtime.stop(container.id),
         bench.runtime.remove(container.id),
-        bench.runtime.has_image(IMAGE),
         bench.runtime.create(bench.owner, bench.assignment(), task()),
     ):
         with pytest.raises(RuntimeUnavailableError):

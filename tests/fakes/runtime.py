@@ -23,6 +23,7 @@ from agent.runtime.interface import (
     ContainerUsage,
     EngineInfo,
     Health,
+    ImageMissingError,
     LogLine,
     LogRange,
     LogStream,
@@ -244,6 +245,7 @@ class FakeEngine:
         marks = {**container.labels, **labels.container_labels(owner, assignment)}
         held = _Held(seen=seen, labels=marks, spec=spec, program=program or Program())
         self._held[seen.id] = held
+        self._tell(held, began=True)
         return held
 
     def add_foreign(self, name: str, marks: Mapping[str, str] | None = None) -> ContainerId:
@@ -289,7 +291,7 @@ class FakeEngine:
         )
         for line in held.program.output:
             self.write(held.seen.id, line)
-        self._tell(held)
+        self._tell(held, began=True)
         loop = asyncio.get_running_loop()
         for after_seconds, health in checks:
             timer = loop.call_later(after_seconds, self.set_health, held.seen.id, health, "probe")
@@ -359,13 +361,14 @@ class FakeEngine:
             timer.cancel()
         held.timers.clear()
 
-    def _tell(self, held: _Held, *, signalled: bool = False) -> None:
+    def _tell(self, held: _Held, *, began: bool = False, signalled: bool = False) -> None:
         self._wake(held)
         if self.is_down or self.is_hung:
             return
+        hint = ContainerHint(held.seen.id, held.seen.task_id, began=began, signalled=signalled)
         for owner, queue in self._listeners:
             if labels.has(held.labels, labels.owner_labels(owner)):
-                queue.put_nowait(ContainerHint(held.seen.id, signalled=signalled))
+                queue.put_nowait(hint)
 
     @staticmethod
     def _wake(held: _Held) -> None:
@@ -404,10 +407,6 @@ class FakeRuntime:
         is_ours = held and labels.task_of(held.labels, held.seen.name) is not None
         return held.seen if held and is_ours else None
 
-    async def has_image(self, image: str) -> bool:
-        await self.engine.answer("has_image")
-        return image in self.engine.images
-
     async def pull(self, image: str) -> None:
         await self.engine.answer("pull")
         if self.engine.pull_seconds:
@@ -438,7 +437,7 @@ class FakeRuntime:
                 raise CannotRunError(f"this host has a container '{held.seen.name}' already")
             return held.seen
         if spec.container.image not in self.engine.images:
-            raise CannotRunError(f"image '{spec.container.image}' is not on this host")
+            raise ImageMissingError(f"image '{spec.container.image}' is not on this host")
         for mount in spec.container.mounts:
             must_exist = mount.kind is MountKind.BIND and not mount.create_host_path
             if must_exist and mount.source not in self.engine.paths:
