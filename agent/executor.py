@@ -50,7 +50,12 @@ class _Bar:
 
 
 class Executor:
-    """Runs steps for one owner's tasks."""
+    """Runs steps for one owner's tasks.
+
+    Args:
+        wake: is called when there may be something to decide.
+        lost_sight: is called when a step was given up, so that nobody knows how far it came.
+    """
 
     def __init__(
         self,
@@ -62,6 +67,7 @@ class Executor:
         clock: Clock,
         source: random.Random,
         wake: Callable[[], None],
+        lost_sight: Callable[[], None],
     ) -> None:
         self._runtime = runtime
         self._owner = owner
@@ -71,6 +77,7 @@ class Executor:
         self._clock = clock
         self._source = source
         self._wake = wake
+        self._lost_sight = lost_sight
         self._jobs: dict[TaskId, tuple[Step, asyncio.Task[None]]] = {}
         self._bars: dict[TaskId, _Bar] = {}
         self._done: dict[TaskId, Step] = {}  # the last step that went well
@@ -206,7 +213,9 @@ class Executor:
 
     def _ended(self, task_id: TaskId, job: asyncio.Task[None]) -> None:
         del self._jobs[task_id]
-        if not job.cancelled() and (error := job.exception()) is not None:
+        if job.cancelled():
+            self._lost_sight()
+        elif (error := job.exception()) is not None:
             log.error("a step broke", exc_info=error, extra={"task": task_id})
             self._bar(task_id)
         self._wake()

@@ -69,6 +69,7 @@ class Worker:
         self._on_connected = on_connected
         self._observed = Observed()
         self._news = asyncio.Event()
+        self._listing_due = asyncio.Event()
         self._executor = Executor(
             runtime,
             owner,
@@ -77,6 +78,7 @@ class Worker:
             clock=clock,
             source=source,
             wake=self._news.set,
+            lost_sight=self._listing_due.set,
         )
         self._has_looked = False
         self._found_dead: frozenset[ContainerId] = frozenset()
@@ -201,7 +203,10 @@ class Worker:
 
     async def _list_now_and_then(self) -> NoReturn:
         while True:
-            await asyncio.sleep(LISTING_SECONDS * self._source.uniform(0.8, 1.2))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LISTING_SECONDS * self._source.uniform(0.8, 1.2)):
+                    await self._listing_due.wait()
+            self._listing_due.clear()
             await self._list()
 
     async def _list(self, *, after_break: bool = False) -> None:

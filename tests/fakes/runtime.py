@@ -112,6 +112,7 @@ class FakeEngine:
         paths: directories of the host that a bind mount may name.
         is_down: nothing answers; see also ``crash`` and ``come_back``.
         is_hung: calls give up after ``patience_seconds``, streams are silent.
+        answers_late: seconds between doing a "create" or "start" and answering.
         failures: how many of the next calls fail, by the method's name ("*": of any).
     """
 
@@ -132,6 +133,7 @@ class FakeEngine:
         self.is_down = False
         self.is_hung = False
         self.patience_seconds = 15.0
+        self.answers_late: dict[str, float] = {}
         self.failures: dict[str, int] = {}
         self.calls: list[str] = []
         self.info = info
@@ -443,7 +445,9 @@ class FakeRuntime:
             if must_exist and mount.source not in self.engine.paths:
                 raise CannotRunError(f"bind mount: {mount.source} does not exist on this host")
         self._require_networks(spec)
-        return self.engine.make(owner, assignment, spec).seen
+        made = self.engine.make(owner, assignment, spec)
+        await asyncio.sleep(self.engine.answers_late.get("create", 0.0))
+        return made.seen
 
     async def start(self, container_id: ContainerId) -> Container:
         async with self._starts:
@@ -458,6 +462,7 @@ class FakeRuntime:
                 if (port := self.engine.taken_port(held.spec)) is not None:
                     raise CannotRunError(f"port {port} of this host is taken")
                 self.engine.run(held)
+            await asyncio.sleep(self.engine.answers_late.get("start", 0.0))
         return held.seen
 
     async def stop(self, container_id: ContainerId, grace_seconds: float | None = None) -> None:

@@ -216,6 +216,36 @@ async def test_being_told_again_changes_nothing() -> None:
         assert b.touched() == before
 
 
+@in_virtual_time
+async def test_a_start_is_looked_at_by_nobody_but_its_own_step() -> None:
+    async with bench() as b:
+        for _ in range(5):
+            await b.running()
+
+        assert "inspect" not in b.engine.calls
+
+
+@pytest.mark.parametrize("call", ["create", "start"])
+def test_what_a_step_did_before_it_was_given_up_is_found_at_once(call: str) -> None:
+    """The engine has done it and hinted at it, but has not answered yet."""
+
+    @in_virtual_time
+    async def check() -> None:
+        async with bench() as b:
+            b.engine.answers_late[call] = 30.0
+            task_id = b.add()
+            b.tell()
+            await until(lambda: any(one.alive or call == "create" for one in b.engine.containers()))
+            await asyncio.sleep(1)
+
+            del b.tasks[task_id]
+            b.tell()
+
+            await until(lambda: not b.engine.containers(), seconds_max=1.0)
+
+    check()
+
+
 # --- images -----------------------------------------------------------------------------------
 
 
