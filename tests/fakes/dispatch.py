@@ -44,6 +44,7 @@ class FakeManager(DispatchServicer):
         usage: measurements that came with them.
         sets_asked: how many streams of assignments were opened.
         statuses: the latest report of each task.
+        reports: how many calls came with reports.
         logs: what was published, by subscription; None after its end.
         refuses: the code that sessions are refused with, if any.
         is_mute: heartbeats are not answered.
@@ -59,6 +60,7 @@ class FakeManager(DispatchServicer):
         self.usage: list[NodeUsage] = []
         self.sets_asked = 0
         self.statuses: dict[TaskId, TaskStatus] = {}
+        self.reports = 0
         self.logs: dict[str, list[pb.PublishLogsRequest | None]] = {}
         self.refuses: grpc.StatusCode | None = None
         self.is_mute = False
@@ -188,6 +190,7 @@ class FakeManager(DispatchServicer):
     async def UpdateTaskStatus(  # noqa: N802
         self, request: pb.UpdateTaskStatusRequest, context: Any
     ) -> pb.UpdateTaskStatusResponse:
+        self.reports += 1
         await self._check(request.session_id, context)
         if self.is_storeless:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "the store does not answer")

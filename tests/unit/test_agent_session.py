@@ -173,6 +173,17 @@ async def test_assigned_tasks_run_and_are_reported(bench: Bench, manager: FakeMa
     assert len(manager.opened) == 1
 
 
+async def test_what_is_stored_is_not_reported_again(bench: Bench, manager: FakeManager) -> None:
+    async with bench.agent(manager.address):
+        await bench.run(manager)
+        reports = manager.reports
+        beats = manager.beats[manager.session]
+
+        await until(lambda: manager.beats[manager.session] > beats + 3)
+
+        assert manager.reports == reports
+
+
 async def test_heartbeats_follow_the_managers_period(bench: Bench, manager: FakeManager) -> None:
     async with bench.agent(manager.address):
         await manager.has_sessions(1)
