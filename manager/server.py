@@ -187,6 +187,8 @@ class ManagerServer:
                 await asyncio.sleep(RETRY_SECONDS * self._source.uniform(0.75, 1.25))
         await self.view.reached(revision)
         await self._membership.held()  # without a lease no agent could have a session
+        while self.id not in self.view.managers:  # agents and clients are told of us too
+            await self.view.reached(self.view.revision + 1)
         await self._server.start()
         log.info("serves", extra={"manager": self.id, "address": self.address})
 

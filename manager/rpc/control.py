@@ -1,10 +1,11 @@
 """The Control API's edge: decode, call, encode."""
 # ruff: noqa: N802, ARG002 - gRPC's names, and its signature for all of them
 
-from collections.abc import AsyncGenerator
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from cluster import codec
 from cluster.api.v1 import control_pb2 as pb
@@ -22,6 +23,12 @@ from manager.control.watching import Watching
 from manager.rpc import messages
 from manager.rpc.refusals import refusals
 
+T = TypeVar("T")
+M = TypeVar("M")
+
+# Objects encoded in one turn of the event loop: some ten milliseconds.
+ENCODED_AT_ONCE = 500
+
 Context = Any  # grpc.aio's context; the generated code asks for a mixture that does not exist
 
 
@@ -37,6 +44,16 @@ class ControlParts:
     stacks: Stacks
     watching: Watching
     logs: Logs
+
+
+async def encoded(values: Sequence[T], encode: Callable[[T], M]) -> list[M]:
+    """Encode a list that may be long, and let others have a turn now and then."""
+    found: list[M] = []
+    for index, value in enumerate(values, 1):
+        found.append(encode(value))
+        if index % ENCODED_AT_ONCE == 0:
+            await asyncio.sleep(0)
+    return found
 
 
 class ControlEdge(ControlServicer):
@@ -68,7 +85,7 @@ class ControlEdge(ControlServicer):
     ) -> pb.ListNodesResponse:
         async with refusals(context):
             nodes = await self._parts.nodes.all()
-            return pb.ListNodesResponse(nodes=map(messages.node_summary, nodes))
+            return pb.ListNodesResponse(nodes=await encoded(nodes, messages.node_summary))
 
     async def GetNode(self, request: pb.GetNodeRequest, context: Context) -> pb.GetNodeResponse:
         async with refusals(context):
@@ -116,7 +133,9 @@ class ControlEdge(ControlServicer):
     ) -> pb.ListServicesResponse:
         async with refusals(context):
             services = await self._parts.services.all(request.stack)
-            return pb.ListServicesResponse(services=map(messages.service_summary, services))
+            return pb.ListServicesResponse(
+                services=await encoded(services, messages.service_summary)
+            )
 
     async def GetService(
         self, request: pb.GetServiceRequest, context: Context
@@ -159,7 +178,7 @@ class ControlEdge(ControlServicer):
                 stack=request.stack,
                 ended=request.all,
             )
-            return pb.ListTasksResponse(tasks=map(messages.task_summary, tasks))
+            return pb.ListTasksResponse(tasks=await encoded(tasks, messages.task_summary))
 
     async def GetTask(self, request: pb.GetTaskRequest, context: Context) -> pb.GetTaskResponse:
         async with refusals(context):

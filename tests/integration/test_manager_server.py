@@ -290,6 +290,29 @@ async def test_a_manager_waits_for_its_store_and_may_be_stopped_meanwhile() -> N
         cluster.close()
 
 
+async def test_refusals_say_everything_and_leave_nothing_half_done(managers: Pair) -> None:
+    one, _ = managers
+    bad = [spec(f"shop_{number}", -1, "no image!", stack="shop") for number in range(3)]
+    deploy = control.DeployStackRequest(name="shop", services=bad)
+    code, details = await code_of(one.control.DeployStack(deploy))
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    assert len(details.splitlines()) == 6
+    assert all(f"'shop_{number}': replicas:" in details for number in range(3))
+
+    many = [spec(f"shop_{number}", stack="shop") for number in range(60)]
+    deploy = control.DeployStackRequest(name="shop", services=many)
+    code, details = await code_of(one.control.DeployStack(deploy))
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    assert "--max-txn-ops" in details
+
+    code, details = await code_of(one.control.GetTask(control.GetTaskRequest(task="x.1")))
+    assert code is grpc.StatusCode.NOT_FOUND
+    stacks = await one.control.ListStacks(control.ListStacksRequest())
+    services = await one.control.ListServices(control.ListServicesRequest())
+    assert not stacks.stacks
+    assert not services.services
+
+
 async def test_health_and_reflection_are_served(managers: Pair) -> None:
     one, _ = managers
     health = health_pb2_grpc.HealthStub(one.channel)
