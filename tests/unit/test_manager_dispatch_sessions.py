@@ -89,7 +89,8 @@ async def test_a_node_is_silent_only_after_three_missed_beats() -> None:
         session = await desk.open()
         await beat(desk, session, 10.0)
         await asyncio.sleep(MISSED_MAX - 1 - 0.1)
-        assert session.ended is None
+        before: object = session.ended
+        assert before is None
         await asyncio.sleep(0.5)
 
         assert isinstance(session.ended, NotFoundError)
