@@ -166,8 +166,9 @@ class Access:
         """Bring the view to where the store is; tell whether it was behind."""
         before = self.view.revision
         try:
-            listing = await self._store.list(keys.CLUSTER)
-        except StoreUnavailableError:
+            async with asyncio.timeout(CATCH_UP_SECONDS):
+                listing = await self._store.list(keys.CLUSTER)
+        except (StoreUnavailableError, TimeoutError):
             return False
         await self.reached(listing.revision)
         return self.view.revision > before
