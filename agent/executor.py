@@ -7,6 +7,7 @@ refusal gives it up at once, with the reason.
 """
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections.abc import Awaitable, Callable, Collection, Mapping
@@ -150,23 +151,18 @@ class Executor:
         return None
 
     async def _create(self, step: Prepare) -> Container:
-        ticket = self._observed.begin()
         made = await self._runtime.create(self._owner, step.assignment, step.spec)
-        self._observed.note(ticket, made)
+        self._observed.note(self._observed.begin(), made)
         return made
 
     async def _start(self, step: Start) -> None:
-        ticket = self._observed.begin()
-        try:
+        with contextlib.suppress(NoContainerError):  # the look shows it
             try:
-                started = await self._runtime.start(step.container_id)
+                await self._runtime.start(step.container_id)
             except NetworkMissingError:
                 await self._ensure_networks(step.spec)
-                started = await self._runtime.start(step.container_id)
-        except NoContainerError:
-            self._observed.note_gone(ticket, step.container_id)
-            return
-        self._observed.note(ticket, started)
+                await self._runtime.start(step.container_id)
+        await self._look(step.container_id)
 
     async def _stop(self, step: Stop) -> None:
         log.info(
@@ -178,9 +174,8 @@ class Executor:
         await self._look(step.container_id)
 
     async def _remove(self, step: Remove) -> None:
-        ticket = self._observed.begin()
         await self._runtime.remove(step.container_id)
-        self._observed.note_gone(ticket, step.container_id)
+        self._observed.note_gone(self._observed.begin(), step.container_id)
 
     async def _ensure_networks(self, spec: TaskSpec) -> None:
         if spec.network_mode is NetworkMode.NETWORKS:

@@ -245,7 +245,7 @@ class DockerRuntime:
                 self._networks.clear()
                 raise refusals.refused(str(error)) from error
 
-    async def start(self, container_id: ContainerId) -> Container:
+    async def start(self, container_id: ContainerId) -> None:
         async with self._starts:
             try:
                 await self._act(
@@ -256,10 +256,6 @@ class DockerRuntime:
                     raise NoContainerError(f"container {container_id} is gone") from error
                 self._networks.clear()  # the cause may be that one of them went away
                 raise refusals.refused(str(error)) from error
-        container = await self.inspect(container_id)
-        if container is None:
-            raise NoContainerError(f"container {container_id} is gone")
-        return container
 
     async def stop(self, container_id: ContainerId, grace_seconds: float | None = None) -> None:
         container = await self.inspect(container_id)

@@ -251,7 +251,7 @@ class Runtime(Protocol):
             CannotRunError: the specification cannot be fulfilled here.
         """
 
-    async def start(self, container_id: ContainerId) -> Container:
+    async def start(self, container_id: ContainerId) -> None:
         """Start a container; one that runs already is left alone.
 
         Raises:

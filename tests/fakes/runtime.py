@@ -112,6 +112,7 @@ class FakeEngine:
         paths: directories of the host that a bind mount may name.
         is_down: nothing answers; see also ``crash`` and ``come_back``.
         is_hung: calls give up after ``patience_seconds``, streams are silent.
+        hint_seconds: how late hints come.
         answers_late: seconds between doing a "create" or "start" and answering.
         failures: how many of the next calls fail, by the method's name ("*": of any).
     """
@@ -133,6 +134,7 @@ class FakeEngine:
         self.is_down = False
         self.is_hung = False
         self.patience_seconds = 15.0
+        self.hint_seconds = 0.0
         self.answers_late: dict[str, float] = {}
         self.failures: dict[str, int] = {}
         self.calls: list[str] = []
@@ -370,7 +372,11 @@ class FakeEngine:
         hint = ContainerHint(held.seen.id, held.seen.task_id, began=began, signalled=signalled)
         for owner, queue in self._listeners:
             if labels.has(held.labels, labels.owner_labels(owner)):
-                queue.put_nowait(hint)
+                if self.hint_seconds:
+                    loop = asyncio.get_running_loop()
+                    loop.call_later(self.hint_seconds, queue.put_nowait, hint)
+                else:
+                    queue.put_nowait(hint)
 
     @staticmethod
     def _wake(held: _Held) -> None:
@@ -449,7 +455,7 @@ class FakeRuntime:
         await asyncio.sleep(self.engine.answers_late.get("create", 0.0))
         return made.seen
 
-    async def start(self, container_id: ContainerId) -> Container:
+    async def start(self, container_id: ContainerId) -> None:
         async with self._starts:
             await self.engine.answer("start")
             held = self._held(container_id)
@@ -463,7 +469,6 @@ class FakeRuntime:
                     raise CannotRunError(f"port {port} of this host is taken")
                 self.engine.run(held)
             await asyncio.sleep(self.engine.answers_late.get("start", 0.0))
-        return held.seen
 
     async def stop(self, container_id: ContainerId, grace_seconds: float | None = None) -> None:
         await self.engine.answer("stop")

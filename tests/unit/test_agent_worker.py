@@ -222,7 +222,17 @@ async def test_a_start_is_looked_at_by_nobody_but_its_own_step() -> None:
         for _ in range(5):
             await b.running()
 
-        assert "inspect" not in b.engine.calls
+        assert b.engine.calls.count("inspect") == b.engine.calls.count("start") == 5
+
+
+@in_virtual_time
+async def test_a_hint_that_comes_late_does_not_make_a_step_be_repeated() -> None:
+    async with bench(slow=Program(start_seconds=0.5)) as b:
+        b.engine.hint_seconds = 0.1  # at the making, while it starts
+        await b.running(task("slow:1"))
+        await asyncio.sleep(60)
+
+        assert b.engine.calls.count("start") == 1
 
 
 @pytest.mark.parametrize("call", ["create", "start"])
