@@ -37,6 +37,9 @@ _Encode = Callable[[Any], Any]
 _Decode = Callable[[Any], Any]
 _NAMESPACE = types_pb2
 
+# Stands for an enum that the sender left out: the struct's own default takes its place.
+_LEFT_OUT = msgspec.UNSET
+
 
 @dataclass(frozen=True, slots=True)
 class _Field:
@@ -62,7 +65,8 @@ class Converter:
         return message
 
     def decode(self, message: Message) -> msgspec.Struct:
-        return self.struct(**{field.name: field.take(message) for field in self.fields})
+        taken = ((field.name, field.take(message)) for field in self.fields)
+        return self.struct(**{name: part for name, part in taken if part is not _LEFT_OUT})
 
 
 def to_wire(value: msgspec.Struct, kind: type[M]) -> M:
@@ -83,9 +87,13 @@ def from_wire(message: Message, kind: type[S]) -> S:
     """Return the value of type *kind* that *message* holds.
 
     Raises:
-        InvalidError: an enum has a value that this version does not know.
+        InvalidError: an enum has a value that this version does not know, or is left out where
+            there is no default.
     """
-    value = converter(kind).decode(message)
+    try:
+        value = converter(kind).decode(message)
+    except TypeError as error:
+        raise InvalidError(f"{kind.__name__} is incomplete: {error}") from error
     assert isinstance(value, kind)
     return value
 
@@ -180,11 +188,10 @@ def _enum(kind: type[Enum]) -> tuple[_Encode, _Decode]:
     wire = getattr(_NAMESPACE, kind.__name__)
     number = {member: wire.Value(f"{prefix}_{member.name}") for member in kind}
     member = {value: key for key, value in number.items()}
-    default = next(iter(kind))
 
-    def decode(value: int) -> Enum:
-        if value == 0:  # left out by the sender: the first member is the default everywhere
-            return default
+    def decode(value: int) -> Enum | msgspec.UnsetType:
+        if value == 0:
+            return _LEFT_OUT
         if value not in member:
             raise InvalidError(f"{kind.__name__} {value} is not known to this version")
         return member[value]

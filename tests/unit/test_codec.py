@@ -77,3 +77,11 @@ def test_a_newer_enum_value_is_refused_and_named() -> None:
 def test_a_number_beyond_its_field_is_refused() -> None:
     with pytest.raises(InvalidError, match="Resources"):
         codec.to_wire(resources.Resources(cpu_nanos=2**63), types_pb2.Resources)
+
+
+def test_an_enum_that_is_left_out_takes_the_default_of_its_field() -> None:
+    container = codec.from_wire(types_pb2.ContainerSpec(image="app"), model.ContainerSpec)
+    assert container.pull_policy is model.PullPolicy.MISSING
+    assert codec.from_wire(types_pb2.RestartPolicy(), model.RestartPolicy) == model.RestartPolicy()
+    with pytest.raises(InvalidError, match="Mount is incomplete"):
+        codec.from_wire(types_pb2.Mount(target="/data"), model.Mount)
