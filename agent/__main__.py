@@ -30,6 +30,7 @@ CLOSE_SECONDS_MAX = 5.0  # to let go of connections; nothing is lost by cutting 
 
 def main() -> int:
     """Run the agent; return the exit code."""
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # each lost manager is a line of our own log
     try:
         chosen = settings.load(AgentSettings, "agent", sys.argv[1:], os.environ)
         chosen.check()
