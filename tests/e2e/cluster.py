@@ -235,12 +235,12 @@ class LabCluster:
 
     def restore(self) -> None:
         """Start, plug in and wake up whatever a test has stopped, and wait until it is well."""
+        down = [host for host in self.lab.hosts if not host.is_up]
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(lambda host: host.boot(), down))
         for host in self.lab.hosts:
-            if host.is_up:
-                host.thaw()
-                host.heal()
-            else:
-                host.boot()
+            host.thaw()
+            host.heal()
         for docker_host in self.docker_hosts:
             if docker_host.dockerd is None:
                 docker_host.start_dockerd()

@@ -6,6 +6,7 @@ host has kept anything. If that fails, the test fails and the next one gets a ne
 """
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -18,14 +19,13 @@ class Shared:
     """The cluster that is up, if one is."""
 
     def __init__(self) -> None:
-        self._lab: Lab | None = None
+        self._open = ExitStack()
         self._cluster: LabCluster | None = None
 
     def get(self) -> LabCluster:
         if self._cluster is None:
-            self._lab = Lab(hosts=3, controls=3).__enter__()
+            cluster = LabCluster(self._open.enter_context(Lab(hosts=3, controls=3)))
             try:
-                cluster = LabCluster(self._lab)
                 cluster.start()
             except BaseException:
                 self.close()
@@ -35,9 +35,7 @@ class Shared:
 
     def close(self) -> None:
         self._cluster = None
-        if self._lab is not None:
-            self._lab.close()
-        self._lab = None
+        self._open.close()
 
 
 @pytest.fixture(scope="session")

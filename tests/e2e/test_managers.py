@@ -94,6 +94,38 @@ def test_a_manager_that_hangs_is_passed_over(cluster: LabCluster) -> None:
     assert before.items() <= cluster.starts("hang_web").items()
 
 
+def test_nothing_stops_while_no_manager_is_there(cluster: LabCluster) -> None:
+    cluster.deploy("none", SIX)
+    before = cluster.starts("none_web")
+    lost = cluster.seen("none_web")[0]
+
+    for manager in cluster.managers.values():
+        manager.kill()
+    cluster.container(lost).kill()
+    refused = cluster.ctl("--timeout", "2s", "service", "ls", check=False)
+    assert refused.returncode == 1
+    assert "no manager answers" in refused.stderr
+    del before[lost.id]
+    assert cluster.starts("none_web") == before
+
+    cluster.restore()
+    cluster.ctl("service", "scale", "none_web=7")
+    assert len(cluster.wait_running("none_web", 7)) == 7, "and the lost one has a successor"
+    assert before.items() <= cluster.starts("none_web").items()
+
+
+def test_all_runs_again_after_a_power_cut(cluster: LabCluster) -> None:
+    cluster.deploy("power", SIX)
+
+    for host in cluster.lab.hosts:
+        host.crash()
+    cluster.restore()
+
+    cluster.wait_running("power_web", 6)
+    cluster.ctl("service", "scale", "power_web=7")
+    assert {one.slot for one in cluster.seen("power_web")} == set(range(1, 8))
+
+
 def test_nothing_stops_while_etcd_is_away_and_all_goes_on_afterwards(cluster: LabCluster) -> None:
     cluster.deploy("store", SIX)
     before = cluster.starts("store_web")
