@@ -9,7 +9,7 @@ import contextlib
 import itertools
 import json
 import re
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, TypeVar
 
@@ -17,8 +17,7 @@ import requests
 
 from agent.runtime import labels, log_frames, refusals, translate
 from agent.runtime.cgroups import Cgroups
-from agent.runtime.engine import Client, Engine, EngineRefusalError, Patience
-from agent.runtime.host_lock import host_lock
+from agent.runtime.engine import Client, Engine, EngineRefusalError, Patience, json_lines
 from agent.runtime.interface import (
     CannotRunError,
     Container,
@@ -34,6 +33,7 @@ from agent.runtime.interface import (
     RuntimeFailedError,
     RuntimeUnavailableError,
 )
+from agent.runtime.networks import Networks
 from cluster.model import Assignment, NetworkMode, Platform, TaskId, TaskSpec
 from cluster.resources import NANOS_PER_CPU, Resources
 
@@ -57,8 +57,7 @@ class DockerRuntime:
         self._engine = Engine(base_url, patience or Patience())
         self._starts = asyncio.Semaphore(STARTS_MAX)
         self._cgroups = Cgroups()
-        self._networks: set[tuple[Owner, str]] = set()  # known to be there
-        self._network_lock = asyncio.Lock()
+        self._networks = Networks(self._engine)
         self._listed: dict[ContainerId, tuple[_Summary, Container]] = {}  # the last listing
         self._ends: dict[ContainerId, asyncio.Event] = {}  # of those that are being stopped
 
@@ -126,7 +125,7 @@ class DockerRuntime:
             )
 
         try:
-            async with self._engine.stream(begin, _json_lines) as steps:
+            async with self._engine.stream(begin, json_lines) as steps:
                 async for step in steps:
                     if "error" in step:
                         raise refusals.no_image(image, str(step["error"]))
@@ -136,49 +135,10 @@ class DockerRuntime:
     # --- networks -----------------------------------------------------------------------------
 
     async def ensure_network(self, owner: Owner, name: str) -> None:
-        async with self._network_lock:  # ten tasks that start at once make it once
-            if (owner, name) in self._networks:
-                return
-            if not await self._has_network(owner, name):
-                async with host_lock("networks"):
-                    if not await self._has_network(owner, name):
-                        await self._make_network(owner, name)
-            self._networks.add((owner, name))
-
-    async def _has_network(self, owner: Owner, name: str) -> bool:
-        filters = json.dumps({"name": [name]})  # matches parts of names too
-        rows = await self._engine.look(lambda client: client.get_json("/networks", filters=filters))
-        same = [row for row in rows if row["Name"] == name]
-        if any(labels.has(row["Labels"] or {}, labels.network_labels(owner, name)) for row in same):
-            return True
-        if same:
-            raise CannotRunError(
-                f"this host has a network '{name}' that is not the cluster's; rename one of them"
-            )
-        return False
-
-    async def _make_network(self, owner: Owner, name: str) -> None:
-        body = {
-            "Name": name,
-            "Driver": "bridge",
-            "CheckDuplicate": True,
-            "Labels": labels.network_labels(owner, name),
-        }
-        try:
-            await self._act(lambda client: client.post_json("/networks/create", body=body))
-        except EngineRefusalError as error:
-            raise refusals.refused(str(error)) from error
+        await self._networks.ensure(owner, name)
 
     async def remove_unused_networks(self, owner: Owner, keep: Collection[str]) -> None:
-        label = f"{labels.CLUSTER}={owner.cluster_id}"
-        filters = json.dumps({"label": [label, labels.NETWORK], "dangling": ["true"]})
-        rows = await self._engine.look(lambda client: client.get_json("/networks", filters=filters))
-        for row in rows:
-            if row["Name"] in keep:
-                continue
-            async with self._network_lock:
-                self._networks.discard((owner, row["Name"]))
-                await self._unless_refused("DELETE", "/networks/{}", row["Id"])
+        await self._networks.remove_unused(owner, keep)
 
     # --- a container's life -------------------------------------------------------------------
 
@@ -186,7 +146,7 @@ class DockerRuntime:
         config = translate.container_config(owner, assignment, spec)
         name = labels.container_name(assignment)
         try:
-            made = await self._act(
+            made = await self._engine.act(
                 lambda client: client.post_json("/containers/create", body=config, name=name)
             )
         except EngineRefusalError as error:
@@ -240,21 +200,21 @@ class DockerRuntime:
                 client.post_json("/networks/{}/connect", network, body=body)
 
             try:
-                await self._act(connect)
+                await self._engine.act(connect)
             except EngineRefusalError as error:
-                self._networks.clear()
+                self._networks.doubt()
                 raise refusals.refused(str(error)) from error
 
     async def start(self, container_id: ContainerId) -> None:
         async with self._starts:
             try:
-                await self._act(
+                await self._engine.act(
                     lambda client: client.post_json("/containers/{}/start", container_id)
                 )
             except EngineRefusalError as error:
                 if _no_container(error):
                     raise NoContainerError(f"container {container_id} is gone") from error
-                self._networks.clear()  # the cause may be that one of them went away
+                self._networks.doubt()  # the cause may be that one of them went away
                 raise refusals.refused(str(error)) from error
 
     async def stop(self, container_id: ContainerId, grace_seconds: float | None = None) -> None:
@@ -295,10 +255,14 @@ class DockerRuntime:
         await self._signal(container_id, "SIGKILL")
 
     async def _signal(self, container_id: ContainerId, signal: str) -> None:
-        await self._unless_refused("POST", "/containers/{}/kill", container_id, signal=signal)
+        await self._engine.act_if_possible(
+            lambda client: client.post_json("/containers/{}/kill", container_id, signal=signal)
+        )
 
     async def remove(self, container_id: ContainerId) -> None:
-        await self._unless_refused("DELETE", "/containers/{}", container_id, force=1, v=1)
+        await self._engine.act_if_possible(
+            lambda client: client.delete_path("/containers/{}", container_id, force=1, v=1)
+        )
         until = asyncio.get_running_loop().time() + REMOVAL_SECONDS_MAX
         while await self._inspect(container_id) is not None:
             if asyncio.get_running_loop().time() > until:
@@ -316,14 +280,14 @@ class DockerRuntime:
                 "label": _pairs(labels.owner_labels(owner)),
             }
         )
-        self._networks.clear()
+        self._networks.doubt()
         try:
             async with self._engine.stream(
-                lambda client: client.open_stream("GET", "/events", filters=filters), _json_lines
+                lambda client: client.open_stream("GET", "/events", filters=filters), json_lines
             ) as events:
                 yield self._hints(events)
         finally:
-            self._networks.clear()
+            self._networks.doubt()
             self._engine.reset()
 
     async def _hints(self, events: AsyncIterator[Json]) -> AsyncIterator[ContainerHint]:
@@ -395,29 +359,6 @@ class DockerRuntime:
     async def aclose(self) -> None:
         self._engine.close()
 
-    # --- calls --------------------------------------------------------------------------------
-
-    async def _act(self, call: Callable[[Client], T]) -> T:
-        """Run *call*; a failure whose text shows that it is hopeless becomes a refusal."""
-        try:
-            return await self._engine.act(call)
-        except RuntimeFailedError as error:
-            raise refusals.failed(error) from error
-
-    async def _unless_refused(self, method: str, path: str, word: str, **params: Any) -> None:
-        """Do something to a thing that may be gone, or be so already."""
-
-        def call(client: Client) -> None:
-            if method == "POST":
-                client.post_json(path, word, **params)
-            else:
-                client.delete_path(path, word, **params)
-
-        try:
-            await self._engine.act(call)
-        except EngineRefusalError:
-            return
-
 
 _Summary = tuple[str, str]
 
@@ -442,9 +383,3 @@ def _no_container(error: EngineRefusalError) -> bool:
 
 def _has_tag(image: str) -> bool:
     return "@" in image or ":" in image.rpartition("/")[2]
-
-
-def _json_lines(response: requests.Response) -> Iterator[Json]:
-    for line in response.iter_lines(chunk_size=None):
-        if line.strip():
-            yield json.loads(line)

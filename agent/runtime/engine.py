@@ -29,6 +29,7 @@ import docker.utils
 import requests
 import urllib3.exceptions
 
+from agent.runtime import refusals
 from agent.runtime.interface import RuntimeFailedError, RuntimeUnavailableError
 from agent.runtime.unix_socket import UnixSocketAdapter
 from cluster.errors import ClusterError
@@ -231,8 +232,19 @@ class Engine:
         return await self._run(self._quick, call)
 
     async def act(self, call: Callable[[Client], T]) -> T:
-        """Run *call*, which may take a while."""
-        return await self._run(self._slow, call)
+        """Run *call*, which may take a while.
+
+        A failure whose text shows that it is hopeless is a ``CannotRunError``.
+        """
+        try:
+            return await self._run(self._slow, call)
+        except RuntimeFailedError as error:
+            raise refusals.failed(error) from error
+
+    async def act_if_possible(self, call: Callable[[Client], object]) -> None:
+        """Run *call* on something that may be gone, or be as asked already."""
+        with contextlib.suppress(EngineRefusalError):
+            await self._run(self._slow, call)
 
     @contextlib.asynccontextmanager
     async def stream(
@@ -302,6 +314,13 @@ def _api(text: str) -> tuple[int, int]:
 
 
 _BEGUN = object()  # the first item of a stream
+
+
+def json_lines(response: requests.Response) -> Iterator[Json]:
+    """Yield each line of a stream as the JSON that it is."""
+    for line in response.iter_lines(chunk_size=None):
+        if line.strip():
+            yield json.loads(line)
 
 
 class _End:
