@@ -3,7 +3,7 @@
 BIN := .venv/bin
 
 help:           ## show this
-	@awk -F ':.*## ' '/^[a-z].*:.*## / { n = split($$1, t, " "); for (i = 1; i <= n; i++) printf "%-12s %s\n", t[i], $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z].*:.*## / { n = split($$1, t, " "); for (i = 1; i <= n; i++) printf "%-13s %s\n", t[i], $$2 }' $(MAKEFILE_LIST)
 
 setup:          ## install what is missing: packages, .venv
 	scripts/setup
@@ -24,5 +24,8 @@ test:           ## checks and all tests
 unit property contract simulation integration e2e: ## one part of the tests
 	scripts/test $@
 
-.PHONY: help setup format check proto test unit property contract simulation integration e2e
+bench-cluster:  ## measure a whole cluster beside the machine's own limit
+	scripts/bench-cluster
+
+.PHONY: help bench-cluster setup format check proto test unit property contract simulation integration e2e
 .DEFAULT_GOAL := help
