@@ -2,49 +2,51 @@
 
 Docker checks a network's name and makes the network in two steps, so two agents that share
 one daemon can both make it; from then on every start that names it fails.
+
+The lock is an abstract socket address: one process of the host can have it, the kernel frees it
+with the process, and no file is left behind.
 """
 
 import asyncio
 import contextlib
-import fcntl
-import os
+import errno
+import socket
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 from agent.runtime.interface import RuntimeUnavailableError
 
 POLL_SECONDS = 0.02
 WAIT_SECONDS_MAX = 5.0  # making a network takes a tenth of a second; a holder that hangs is barred
 
-_FOLDERS = (Path("/run/lock"), Path("/var/lock"), Path("/tmp"))  # noqa: S108 - see O_NOFOLLOW
-
 
 @contextlib.asynccontextmanager
 async def host_lock(name: str) -> AsyncIterator[None]:
-    """Hold the host's lock of that *name*; the kernel frees it if we die.
+    """Hold the host's lock of that *name*.
 
     Raises:
         RuntimeUnavailableError: somebody else has held it for too long.
     """
-    folder = next(folder for folder in _FOLDERS if folder.is_dir())
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(folder / f"shoal-{name}.lock", flags, 0o600)
-    try:
-        await _take(descriptor, name)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as holder:
+        await _take(holder, name)
         yield
-    finally:
-        os.close(descriptor)
 
 
-async def _take(descriptor: int, name: str) -> None:
+async def _take(holder: socket.socket, name: str) -> None:
     try:
         async with asyncio.timeout(WAIT_SECONDS_MAX):
-            while True:
-                with contextlib.suppress(BlockingIOError):
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    return
+            while not _bound(holder, f"\0shoal-{name}"):
                 await asyncio.sleep(POLL_SECONDS)
     except TimeoutError:
         raise RuntimeUnavailableError(
             f"another agent of this host holds the lock for its {name} too long"
         ) from None
+
+
+def _bound(holder: socket.socket, address: str) -> bool:
+    try:
+        holder.bind(address)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        return False
+    return True
