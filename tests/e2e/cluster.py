@@ -147,15 +147,19 @@ class LabCluster:
     def deploy(self, stack: str, compose: str, *more: str) -> "subprocess.CompletedProcess[str]":
         return self.ctl("stack", "deploy", "-c", "-", *more, stack, stdin=compose)
 
-    def wait_nodes(self, *, ready: int, seconds: float = READY_SECONDS) -> None:
-        def all_ready() -> bool:
-            info = self.ctl("cluster", "info", "--format", "json", check=False)
-            return info.returncode == 0 and int(json.loads(info.stdout)["nodes_ready"]) == ready
+    def wait_nodes(self, *, ready: int, seconds: float = READY_SECONDS) -> list[dict[str, Any]]:
+        """Return all nodes, as ``node ls`` shows them, once so many are ready."""
+
+        def as_many() -> list[dict[str, Any]] | None:
+            listing = self.ctl("node", "ls", "--format", "json", check=False)
+            nodes: list[dict[str, Any]] = [] if listing.returncode else json.loads(listing.stdout)
+            return nodes if sum(node["status"] == "ready" for node in nodes) == ready else None
 
         try:
-            wait_until(all_ready, f"{ready} nodes are ready", seconds=seconds, every_seconds=0.1)
+            nodes = wait_until(as_many, f"{ready} nodes are ready", seconds=seconds)
         except TimeoutError as error:
             raise TimeoutError(f"{error}\n{self.logs()}") from None
+        return nodes or []
 
     def tasks(self, service: str) -> list[dict[str, Any]]:
         """Return the service's tasks that are meant to run, as ``service ps`` shows them."""
@@ -234,7 +238,7 @@ class LabCluster:
     # --- setting right ---
 
     def restore(self) -> None:
-        """Start, plug in and wake up whatever a test has stopped, and wait until it is well."""
+        """Start, plug in and wake up whatever was stopped; does not wait until it is well."""
         down = [host for host in self.lab.hosts if not host.is_up]
         with ThreadPoolExecutor() as pool:
             list(pool.map(lambda host: host.boot(), down))
@@ -252,17 +256,16 @@ class LabCluster:
         for docker_host in self.docker_hosts:
             if not self.agents[docker_host.name].is_running:
                 self.start_agent(docker_host)
-        self.wait_nodes(ready=len(self.docker_hosts))
 
     def tidy(self) -> None:
-        """Remove all stacks and see that nothing of them is left anywhere.
+        """Wait until all nodes are well, and remove all stacks: nothing of them may be left.
 
         Raises:
             TimeoutError: says what is left.
         """
         with ThreadPoolExecutor() as pool:  # each takes half a second, of starting Python alone
             listing = pool.submit(self.ctl, "stack", "ls", "-q")
-            nodes = pool.submit(self.ctl_json, "node", "ls").result()
+            nodes = self.wait_nodes(ready=len(self.docker_hosts))
         if stacks := listing.result().stdout.split():
             self.ctl("stack", "rm", *stacks)
         if away := [node["id"] for node in nodes if node["availability"] != "active"]:

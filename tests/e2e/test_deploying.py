@@ -2,14 +2,8 @@
 
 from tests.e2e.cluster import LabCluster, Seen
 from tests.e2e.history import history
+from tests.e2e.stacks import web
 from tests.lab.waiting import wait_until
-
-WEB = """
-services:
-  web:
-    image: shoal-test/app:1
-    deploy: {replicas: %d}
-"""
 
 HEALTHY = """
 services:
@@ -29,7 +23,7 @@ def spread(seen: list[Seen]) -> list[int]:
 
 
 def test_replicas_are_deployed_over_all_hosts_scaled_and_removed(cluster: LabCluster) -> None:
-    done = cluster.deploy("demo", WEB % 12)
+    done = cluster.deploy("demo", web(12))
 
     # When the command returns, it is so.
     twelve = cluster.seen("demo_web")
@@ -109,7 +103,7 @@ def test_a_global_service_has_one_task_on_each_active_node(cluster: LabCluster) 
 
 
 def test_a_drained_node_is_emptied_and_a_cordoned_one_takes_nothing(cluster: LabCluster) -> None:
-    cluster.deploy("move", WEB % 6)
+    cluster.deploy("move", web(6))
     on_h1 = {one for one in cluster.seen("move_web") if one.host == "h1"}
     assert on_h1
 

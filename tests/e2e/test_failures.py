@@ -10,16 +10,10 @@ import pytest
 
 from tests.e2e.cluster import LabCluster, Seen
 from tests.e2e.history import history
+from tests.e2e.stacks import web
 from tests.lab.cgroups import Cgroup
 from tests.lab.docker_host import DockerHost
 from tests.lab.waiting import wait_until
-
-SIX = """
-services:
-  web:
-    image: shoal-test/app:1
-    deploy: {replicas: 6}
-"""
 
 CHECKED = """
 services:
@@ -35,15 +29,6 @@ services:
     image: shoal-test/app:1
     environment: {EXIT_AFTER: "0", EXIT_CODE: "7"}
 """
-
-RESTARTED = """
-services:
-  web:
-    image: shoal-test/app:1
-    deploy: {replicas: 6, restart_policy: {condition: %s}}
-"""
-
-ALL_SLOTS = set(range(1, 7))
 
 
 def others(seen: list[Seen], host: DockerHost) -> set[Seen]:
@@ -67,7 +52,7 @@ def wait_replaced(cluster: LabCluster, lost: Seen) -> Seen:
 
 @pytest.mark.parametrize("how", ["killed", "removed"])
 def test_a_lost_container_has_a_successor_in_its_slot(cluster: LabCluster, how: str) -> None:
-    cluster.deploy("lose", SIX)
+    cluster.deploy("lose", web(4))
     lost, *rest = cluster.seen("lose_web")
 
     if how == "killed":
@@ -129,7 +114,7 @@ def patience(cluster: LabCluster) -> Iterator[None]:
 def test_an_agent_that_restarts_touches_no_container(
     cluster: LabCluster, number: signal.Signals
 ) -> None:
-    cluster.deploy("stay", SIX)
+    cluster.deploy("stay", web(4))
     before = cluster.starts("stay_web")
     host = cluster.docker_hosts[0]
     agent = cluster.agents[host.name]
@@ -143,15 +128,15 @@ def test_an_agent_that_restarts_touches_no_container(
 
     # It is back when it does as it is told: the new ones come to it too.
     cluster.wait_nodes(ready=3)
-    cluster.ctl("service", "scale", "stay_web=9")
+    cluster.ctl("service", "scale", "stay_web=6")
     after = cluster.starts("stay_web")
     assert before.items() <= after.items()
-    assert len(after) == 9
+    assert len(after) == 6
 
 
 @pytest.mark.usefixtures("patience")
 def test_what_ends_while_the_agent_is_away_is_noticed_afterwards(cluster: LabCluster) -> None:
-    cluster.deploy("away", SIX)
+    cluster.deploy("away", web(4))
     host = cluster.docker_hosts[0]
     lost = next(one for one in cluster.seen("away_web") if one.host == host.name)
     rest = set(cluster.seen("away_web")) - {lost}
@@ -169,7 +154,7 @@ def test_containers_of_others_are_left_alone(cluster: LabCluster) -> None:
     host = cluster.docker_hosts[0]
     foreign = host.docker.containers.run("shoal-test/app:1", detach=True, name="mine.1.abc")
     try:
-        cluster.deploy("own", SIX)
+        cluster.deploy("own", web(4))
         cluster.agents[host.name].kill()
         cluster.start_agent(host)
         cluster.wait_nodes(ready=3)
@@ -186,7 +171,7 @@ def test_containers_of_others_are_left_alone(cluster: LabCluster) -> None:
 
 
 def test_the_tasks_of_a_host_that_dies_run_elsewhere(cluster: LabCluster) -> None:
-    cluster.deploy("dies", SIX)
+    cluster.deploy("dies", web(6))
     dead = cluster.docker_hosts[1]
     rest = others(cluster.seen("dies_web"), dead)
 
@@ -211,7 +196,7 @@ def test_the_tasks_of_a_host_that_dies_run_elsewhere(cluster: LabCluster) -> Non
 def test_a_host_that_comes_back_stops_what_runs_elsewhere_by_then(
     cluster: LabCluster, how: str
 ) -> None:
-    cluster.deploy("back", SIX)
+    cluster.deploy("back", web(6))
     away = cluster.docker_hosts[2]
     before = cluster.starts("back_web")
     rest = [host for host in cluster.docker_hosts if host is not away]
@@ -235,7 +220,7 @@ def test_a_host_that_comes_back_stops_what_runs_elsewhere_by_then(
 def test_containers_that_outlive_their_daemon_are_adopted(cluster: LabCluster) -> None:
     host = cluster.docker_hosts[0]
     with live_restore(cluster, host):
-        cluster.deploy("adopt", SIX)
+        cluster.deploy("adopt", web(4))
         before = cluster.starts("adopt_web")
         lost = next(one for one in cluster.seen("adopt_web") if one.host == host.name)
 
@@ -252,7 +237,7 @@ def test_containers_that_outlive_their_daemon_are_adopted(cluster: LabCluster) -
 def test_containers_that_end_with_their_daemon_are_replaced(
     cluster: LabCluster, condition: str
 ) -> None:
-    cluster.deploy("redo", RESTARTED % condition)
+    cluster.deploy("redo", web(4, f"restart_policy: {{condition: {condition}}}"))
     host = cluster.docker_hosts[0]
     before = cluster.seen("redo_web")
 
@@ -261,10 +246,10 @@ def test_containers_that_end_with_their_daemon_are_replaced(
 
     def are_replaced() -> bool:
         now = set(cluster.seen("redo_web"))
-        return len(now) == 6 and others(before, host) == now & set(before)
+        return len(now) == 4 and others(before, host) == now & set(before)
 
-    wait_until(are_replaced, "those of the other hosts run on, and six in all")
-    assert {one.slot for one in cluster.seen("redo_web")} == ALL_SLOTS
+    wait_until(are_replaced, "those of the other hosts run on, and four in all")
+    assert {one.slot for one in cluster.seen("redo_web")} == {1, 2, 3, 4}
     cluster.wait_nodes(ready=3)
 
 
