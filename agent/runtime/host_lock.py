@@ -34,8 +34,8 @@ async def host_lock(name: str) -> AsyncIterator[None]:
 async def _take(holder: socket.socket, name: str) -> None:
     try:
         async with asyncio.timeout(WAIT_SECONDS_MAX):
-            while not _bound(holder, f"\0shoal-{name}"):
-                await asyncio.sleep(POLL_SECONDS)
+            while not _bound(holder, f"\0shoal-{name}"):  # noqa: ASYNC110
+                await asyncio.sleep(POLL_SECONDS)  # no event tells of another process
     except TimeoutError:
         raise RuntimeUnavailableError(
             f"another agent of this host holds the lock for its {name} too long"
