@@ -68,7 +68,8 @@ class LabCluster:
             self.start_manager(host)
         for host in self.docker_hosts:
             self.start_agent(host)
-        self.wait_nodes(ready=len(self.docker_hosts))
+        if self.docker_hosts:
+            self.wait_nodes(ready=len(self.docker_hosts))
 
     def start_etcd(self) -> None:
         url = f"http://{self.operator.address}:{ETCD_PORT}"
