@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from agent import host
 from agent.channel import Dialer
+from agent.heartbeats import Heartbeats
 from agent.identity import Identity, IdentityFiles
 from agent.link import Link, SessionCall
 from agent.log_publisher import LogPublisher
@@ -124,17 +125,25 @@ class Agent:
         self._managers.told(first.managers)
         opened = Opened(
             id=SessionId(first.session_id),
-            period_seconds=first.heartbeat_period_seconds,
             engine_silence=self._engine_silence,
-            take_usage=meter.take,
             told_managers=self._managers.told,
             is_stale=lambda: self._description != description,
+        )
+        heartbeats = Heartbeats(
+            stub,
+            opened.id,
+            first.heartbeat_period_seconds,
+            take_usage=meter.take,
+            clock=self._clock,
+            source=self._source,
         )
         logs = LogPublisher(self._runtime, worker.container_of, stub, opened.id)
         for wish in first.logs:
             logs.wanted(wish)
         self._on_session()
-        await Session(opened, stub, call, worker, logs=logs, source=self._source).run()
+        await Session(
+            opened, stub, call, worker, heartbeats=heartbeats, logs=logs, source=self._source
+        ).run()
 
     # --- inside -------------------------------------------------------------------------------
 

@@ -11,12 +11,17 @@ from cluster.settings import TlsFiles
 # A set of ten thousand assignments with their specs takes a few megabytes.
 MESSAGE_BYTES_MAX = 64 * 1024 * 1024
 
+WINDOW_BYTES = 1024 * 1024  # 20 MB/s from a manager that is 50 ms away
+
 OPTIONS = (
     # A silent peer is found by pings even if no heartbeat is due. Without ping_timeout_ms that
     # took over a minute, whatever the keepalive time-out said.
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 3_000),
     ("grpc.http2.ping_timeout_ms", 3_000),
+    # Instead of measuring the line with pings whenever something comes in: see the manager's.
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", WINDOW_BYTES),
     ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
     # Retries and the choice of a manager are ours, and each try is to be a fresh connection: a
     # shared one would wait out the back-off of the try before.

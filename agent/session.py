@@ -20,6 +20,7 @@ import grpc
 from grpc import aio
 
 from agent.assignments import AssignmentSet, Complete, GapError, Incremental
+from agent.heartbeats import Heartbeats
 from agent.log_publisher import LogPublisher
 from agent.worker import Worker
 from cluster import codec, status
@@ -28,7 +29,6 @@ from cluster.api.v1 import types_pb2
 from cluster.errors import ClusterError, NotFoundError, UnavailableError
 from cluster.model import (
     Assignment,
-    NodeUsage,
     ServiceVersion,
     SessionId,
     TaskId,
@@ -40,10 +40,6 @@ if TYPE_CHECKING:  # it exists only for type checkers
 
 log = logging.getLogger(__name__)
 
-# A heartbeat is answered from memory, in a millisecond; a manager that takes longer hangs.
-HEARTBEAT_SECONDS_MAX = 2.0
-# The manager says how often; this holds whatever it says.
-PERIOD_SECONDS_MIN, PERIOD_SECONDS_MAX = 0.1, 60.0
 REPORT_SECONDS_MAX = 15.0  # a report waits for the store, which may be electing a leader
 RETRY_SECONDS_MIN = 0.1  # after a failed report or stream; doubles
 RETRY_SECONDS_MAX = 5.0
@@ -60,15 +56,12 @@ class Opened:
 
     Attributes:
         engine_silence: for how many seconds Docker has not answered.
-        take_usage: returns a new measurement, if there is one.
         told_managers: is called with the managers that are up.
         is_stale: tells whether the description that the session was opened with is outdated.
     """
 
     id: SessionId
-    period_seconds: float
     engine_silence: Callable[[], float]
-    take_usage: Callable[[], NodeUsage | None]
     told_managers: Callable[[list[str]], None]
     is_stale: Callable[[], bool]
 
@@ -83,14 +76,15 @@ class Session:
         stream: aio.UnaryStreamCall[pb.SessionRequest, pb.SessionMessage],
         worker: Worker,
         *,
+        heartbeats: Heartbeats,
         logs: LogPublisher,
         source: random.Random,
     ) -> None:
         self._opened = opened
-        self._period_seconds = opened.period_seconds
         self._stub = stub
         self._stream = stream
         self._worker = worker
+        self._heartbeats = heartbeats
         self._logs = logs
         self._source = source
 
@@ -104,7 +98,7 @@ class Session:
             async with asyncio.TaskGroup() as group:
                 for part in (
                     self._follow,
-                    self._beat,
+                    self._heartbeats.run,
                     self._follow_assignments,
                     self._report,
                     self._mind_the_engine,
@@ -127,26 +121,9 @@ class Session:
 
     def _take(self, message: pb.SessionMessage) -> None:
         self._opened.told_managers(list(message.managers))
-        self._set_period(message.heartbeat_period_seconds)
+        self._heartbeats.set_period(message.heartbeat_period_seconds)
         for wish in message.logs:
             self._logs.wanted(wish)
-
-    def _set_period(self, seconds: float) -> None:
-        if seconds > 0:
-            self._period_seconds = min(max(seconds, PERIOD_SECONDS_MIN), PERIOD_SECONDS_MAX)
-
-    async def _beat(self) -> NoReturn:
-        while True:
-            request = pb.HeartbeatRequest(session_id=self._opened.id)
-            if (usage := self._opened.take_usage()) is not None:
-                request.usage.CopyFrom(codec.to_wire(usage, types_pb2.NodeUsage))
-            patience = max(HEARTBEAT_SECONDS_MAX, self._period_seconds)
-            try:
-                response = await self._stub.Heartbeat(request, timeout=patience)
-            except aio.AioRpcError as error:
-                raise error_of(error) from error
-            self._set_period(response.heartbeat_period_seconds)
-            await asyncio.sleep(self._period_seconds * self._source.uniform(0.9, 1.0))
 
     async def _mind_the_engine(self) -> NoReturn:
         while True:

@@ -115,10 +115,16 @@ class Caller:
             share = max(SHARE_SECONDS_MIN, left / max(1, len(self.connector.endpoints)))
             try:
                 return getattr(connection.stub, name)(request, timeout=max(0.001, min(left, share)))
+            except ValueError:  # a stream has closed the channel meanwhile: nothing was sent
+                if self._is_in_use(connection):
+                    raise
+                continue
             except grpc.RpcError as failure:
                 if removes and attempt and failure.code() is grpc.StatusCode.NOT_FOUND:
                     return None
-                if failure.code() not in TRANSIENT:
+                # A call is cancelled by us alone: a stream has found the connection broken.
+                cut = failure.code() is grpc.StatusCode.CANCELLED
+                if failure.code() not in TRANSIENT and not cut:
                     raise error_of(failure) from failure
                 self.discard(connection)
                 if not repeatable:
@@ -152,6 +158,10 @@ class Caller:
             if self._connection is not None:
                 self._connection.channel.close()
                 self._connection = None
+
+    def _is_in_use(self, connection: Connection) -> bool:
+        with self._lock:
+            return self._connection is connection
 
     def _back_off(self, attempt: int) -> float:
         longest = min(RETRY_SECONDS_MAX, RETRY_SECONDS_MIN * 2.0**attempt)

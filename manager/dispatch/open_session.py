@@ -100,7 +100,7 @@ class OpenSession:
         return self._ended
 
     def heard(self, now: float, period_seconds: float, usage: NodeUsage | None) -> None:
-        """Note a heartbeat, answered with a period; what it says is of this node only."""
+        """Note a heartbeat, and the period that the agent heeds; usage is of this node only."""
         self.heard_at = now
         self.period_seconds = period_seconds
         if usage is not None:

@@ -53,15 +53,19 @@ class DispatchEdge(DispatchServicer):
             finally:
                 self._sessions.ended(session)
 
-    async def Heartbeat(
-        self, request: pb.HeartbeatRequest, context: Context
-    ) -> pb.HeartbeatResponse:
+    async def Heartbeats(
+        self, request_iterator: AsyncIterator[pb.HeartbeatRequest], context: Context
+    ) -> AsyncGenerator[pb.HeartbeatResponse, None]:
         async with refusals(context):
-            usage = None
-            if request.HasField("usage"):
-                usage = codec.from_wire(request.usage, NodeUsage)
-            period = self._sessions.heartbeat(request.session_id, usage)
-            return pb.HeartbeatResponse(heartbeat_period_seconds=period)
+            async for request in request_iterator:
+                usage = None
+                if request.HasField("usage"):
+                    usage = codec.from_wire(request.usage, NodeUsage)
+                period = self._sessions.heartbeat(
+                    request.session_id, usage, is_answered=request.answer
+                )
+                if request.answer:
+                    yield pb.HeartbeatResponse(heartbeat_period_seconds=period)
 
     async def Assignments(
         self, request: pb.AssignmentsRequest, context: Context

@@ -14,6 +14,7 @@ from tests.bench.report import Goal, Result, Samples
 from tests.bench.rig import in_network_of
 from tests.e2e.cluster import LabCluster
 from tests.lab.lab import Lab
+from tests.lab.waiting import wait_until
 
 AGENTS = 100
 SETTLE_SECONDS = 5.0
@@ -28,8 +29,7 @@ def idle_agents(runs: int, seconds: float, say: Callable[[str], None]) -> list[R
     shares, sizes, bare_shares, bare_sizes = [], [], [], []
     for _ in range(runs):
         with Lab(hosts=0, controls=2, with_images=False) as lab:
-            cluster = LabCluster(lab)
-            cluster.start()
+            cluster = _one_manager(lab)
             assert cluster.etcd is not None
             manager = psutil.Process(cluster.managers[cluster.manager_hosts[0].name].pid)
             with in_network_of(cluster.etcd.pid):
@@ -63,6 +63,19 @@ def idle_agents(runs: int, seconds: float, say: Callable[[str], None]) -> list[R
             goal=Goal(150.0),
         ),
     ]
+
+
+def _one_manager(lab: Lab) -> LabCluster:
+    """Start a cluster without hosts, and return when it answers."""
+    cluster = LabCluster(lab)
+    cluster.start_etcd()
+    cluster.start_manager(cluster.manager_hosts[0])
+    wait_until(
+        lambda: cluster.ctl("cluster", "info", check=False).returncode == 0,
+        "the manager answers",
+        seconds=READY_SECONDS,
+    )
+    return cluster
 
 
 def _measure(process: psutil.Process, seconds: float) -> tuple[float, float]:

@@ -1,5 +1,6 @@
 """What the cases work with: a cluster in the lab, somebody who watches it, and a way to ask."""
 
+import compileall
 import ctypes
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -10,6 +11,7 @@ from time import monotonic
 
 from cluster.model import ContainerSpec, NetworkMode, ServiceSpec, TaskSpec
 from clusterctl.client import Client
+from scripts.lib.steps import TREE
 from tests.bench import cpu
 from tests.bench.direct import Direct
 from tests.bench.watcher import Watcher, client_of
@@ -18,6 +20,7 @@ from tests.lab.docker_host import DockerHost
 from tests.lab.images import APP
 from tests.lab.lab import Lab
 
+PACKAGES = ("agent", "cluster", "clusterctl", "manager", "scheduler")
 HOSTS, MANAGERS = 3, 2
 STACK = "bench"
 SERVICE = "bench_web"
@@ -82,7 +85,12 @@ class Rig:
 
 @contextmanager
 def rig(direct: Direct, runs: int, say: Callable[[str], None]) -> Iterator[Rig]:
-    """Start a cluster in a lab of its own; we are where its operator works."""
+    """Start a cluster in a lab of its own; we are where its operator works.
+
+    All is compiled before, as in any installation: else half of a short command is compiling.
+    """
+    for package in PACKAGES:
+        compileall.compile_dir(TREE / package, quiet=1)
     with Lab(HOSTS, MANAGERS + 1) as lab:
         cluster = LabCluster(lab)
         cluster.start()

@@ -68,8 +68,7 @@ class LabCluster:
             self.start_manager(host)
         for host in self.docker_hosts:
             self.start_agent(host)
-        if self.docker_hosts:
-            self.wait_nodes(ready=len(self.docker_hosts))
+        self.wait_nodes(ready=len(self.docker_hosts))
 
     def start_etcd(self) -> None:
         url = f"http://{self.operator.address}:{ETCD_PORT}"
@@ -157,7 +156,9 @@ class LabCluster:
             return nodes if sum(node["status"] == "ready" for node in nodes) == ready else None
 
         try:
-            nodes = wait_until(as_many, f"{ready} nodes are ready", seconds=seconds)
+            nodes = wait_until(
+                as_many, f"{ready} nodes are ready", seconds=seconds, every_seconds=0.2
+            )
         except TimeoutError as error:
             raise TimeoutError(f"{error}\n{self.logs()}") from None
         return nodes or []

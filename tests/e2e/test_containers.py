@@ -218,6 +218,6 @@ def test_what_is_used_and_what_happens_can_be_watched(cluster: LabCluster) -> No
         rows = json.loads(cluster.ctl("top", "--tasks", "--once", "--format", "json").stdout)
         return any(row["memory_bytes"] > 0 for row in rows)
 
-    wait_until(used, "its node has told what the task uses", every_seconds=0.2)
+    wait_until(used, "its node has told what the task uses", every_seconds=0.5)
     assert task["id"][:12] in cluster.ctl("events", "--stack", "seen").stdout
     assert cluster.ctl("task", "inspect", task["id"]).stdout

@@ -9,7 +9,7 @@ HEALTHY = """
 services:
   web:
     image: shoal-test/app:%d
-    healthcheck: {test: [CMD, /bin/healthy], interval: 200ms, retries: 1}
+    healthcheck: {test: [CMD, /bin/healthy], interval: 1s}
     deploy:
       replicas: 6
       update_config: {parallelism: 3}

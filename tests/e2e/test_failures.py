@@ -19,8 +19,8 @@ CHECKED = """
 services:
   web:
     image: shoal-test/app:1
-    healthcheck: {test: [CMD, /bin/healthy], interval: 200ms, retries: 2}
-    deploy: {replicas: 3}
+    healthcheck: {test: [CMD, /bin/healthy], interval: 1s, retries: 1}
+    deploy: {replicas: 2}
 """
 
 CRASHING = """
@@ -104,7 +104,7 @@ def test_a_container_that_crashes_again_and_again_is_started_less_and_less_often
 @pytest.fixture
 def patience(cluster: LabCluster) -> Iterator[None]:
     """Let nodes be away for longer than an agent's restart takes on a machine that is busy."""
-    cluster.ctl("cluster", "update", "--heartbeat-period", "5s")
+    cluster.ctl("cluster", "update", "--heartbeat-period", "3s")
     yield
     cluster.ctl("cluster", "update", "--heartbeat-period", "1s")
 

@@ -41,6 +41,7 @@ class FakeManager(DispatchServicer):
     Attributes:
         opened: each session's request, in order.
         beats: how many heartbeats came, by session.
+        answers: how many of them asked for an answer.
         usage: measurements that came with them.
         sets_asked: how many streams of assignments were opened.
         statuses: the latest report of each task.
@@ -57,6 +58,7 @@ class FakeManager(DispatchServicer):
         self.managers = managers
         self.opened: list[pb.SessionRequest] = []
         self.beats: dict[str, int] = {}
+        self.answers = 0
         self.usage: list[NodeUsage] = []
         self.sets_asked = 0
         self.statuses: dict[TaskId, TaskStatus] = {}
@@ -163,16 +165,19 @@ class FakeManager(DispatchServicer):
         while (message := await messages.get()) is not None:
             yield message
 
-    async def Heartbeat(  # noqa: N802
-        self, request: pb.HeartbeatRequest, context: Any
-    ) -> pb.HeartbeatResponse:
-        await self._check(request.session_id, context)
-        if self.is_mute:
-            await asyncio.sleep(SECONDS_MAX)
-        self.beats[request.session_id] = self.beats.get(request.session_id, 0) + 1
-        if request.HasField("usage"):
-            self.usage.append(codec.from_wire(request.usage, NodeUsage))
-        return pb.HeartbeatResponse(heartbeat_period_seconds=self.period_seconds)
+    async def Heartbeats(  # noqa: N802
+        self, request_iterator: AsyncIterator[pb.HeartbeatRequest], context: Any
+    ) -> AsyncIterator[pb.HeartbeatResponse]:
+        async for request in request_iterator:
+            await self._check(request.session_id, context)
+            if self.is_mute:
+                await asyncio.sleep(SECONDS_MAX)
+            self.beats[request.session_id] = self.beats.get(request.session_id, 0) + 1
+            if request.HasField("usage"):
+                self.usage.append(codec.from_wire(request.usage, NodeUsage))
+            if request.answer:
+                self.answers += 1
+                yield pb.HeartbeatResponse(heartbeat_period_seconds=self.period_seconds)
 
     async def Assignments(  # noqa: N802
         self, request: pb.AssignmentsRequest, context: Any

@@ -178,14 +178,20 @@ class StrawAgent:
             self._beating.cancel()
 
     async def _beat(self) -> None:
-        while True:
-            await self._to.dispatch.Heartbeat(
-                dispatch.HeartbeatRequest(
-                    session_id=self.session_id,
-                    usage=types.NodeUsage(cpu_nanos=5, memory_bytes=7, measured_at=1.0),
+        stream = self._to.dispatch.Heartbeats()
+        try:
+            while True:
+                await stream.write(
+                    dispatch.HeartbeatRequest(
+                        session_id=self.session_id,
+                        usage=types.NodeUsage(cpu_nanos=5, memory_bytes=7, measured_at=1.0),
+                        answer=True,
+                    )
                 )
-            )
-            await asyncio.sleep(self.period_seconds)
+                await stream.read()
+                await asyncio.sleep(self.period_seconds)
+        finally:
+            stream.cancel()
 
 
 def spec(

@@ -16,7 +16,7 @@ import msgspec
 import pytest
 
 from agent import agent as agent_module
-from agent import link, log_publisher, session, usage
+from agent import heartbeats, link, log_publisher, session, usage
 from agent.agent import Agent
 from agent.channel import Dialer
 from agent.identity import CLUSTER_FILE, Identity, IdentityFiles
@@ -184,7 +184,10 @@ async def test_what_is_stored_is_not_reported_again(bench: Bench, manager: FakeM
         assert manager.reports == reports
 
 
-async def test_heartbeats_follow_the_managers_period(bench: Bench, manager: FakeManager) -> None:
+async def test_heartbeats_follow_the_managers_period(
+    bench: Bench, manager: FakeManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heartbeats, "ANSWER_SECONDS", 0.0)
     async with bench.agent(manager.address):
         await manager.has_sessions(1)
         manager.period_seconds = 10.0
@@ -194,6 +197,17 @@ async def test_heartbeats_follow_the_managers_period(bench: Bench, manager: Fake
         await asyncio.sleep(0.5)
 
         assert manager.beats[manager.session] <= beats + 1
+
+
+async def test_only_now_and_then_a_heartbeat_asks_for_an_answer(
+    bench: Bench, manager: FakeManager
+) -> None:
+    manager.period_seconds = 0.02
+    async with bench.agent(manager.address):
+        await manager.has_sessions(1)
+        await until(lambda: manager.beats[manager.session] > 20)
+
+    assert manager.answers == 1
 
 
 async def test_use_comes_with_heartbeats_once_each(
@@ -337,7 +351,8 @@ async def test_a_mute_manager_is_left(
     second: FakeManager,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(session, "HEARTBEAT_SECONDS_MAX", 0.3)
+    monkeypatch.setattr(heartbeats, "ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(heartbeats, "PATIENCE_SECONDS", 0.3)
     manager.managers = (manager.address, second.address)
     async with bench.agent(manager.address):
         await manager.has_sessions(1)

@@ -5,6 +5,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 
 import grpc
 import pytest
@@ -117,6 +118,30 @@ def test_a_manager_that_is_killed_between_two_calls_is_replaced() -> None:
         assert len(client.nodes()) == 3
         one.stop()
         assert len(client.nodes()) == 1
+
+
+def test_a_call_outlives_the_connection_that_a_stream_cuts_under_it() -> None:
+    with FakeControl() as control, client_of(control.endpoint) as client:
+        control.fail("ListNodes", grpc.StatusCode.CANCELLED)  # what closing a channel does
+        assert client.nodes()
+
+
+def test_a_call_outlives_the_connection_that_a_stream_cuts_before_it() -> None:
+    with FakeControl() as control, client_of(control.endpoint) as client:
+        connect = client.caller.connector.connect
+
+        class CutAtFirst:
+            """The stub of a connection that is found broken just before a call."""
+
+            def __getattr__(self, name: str) -> object:
+                client.caller.connector.connect = connect  # type: ignore[method-assign]
+                client.caller.discard(given)
+                return getattr(real.stub, name)
+
+        real = connect()
+        given = replace(real, stub=CutAtFirst())  # type: ignore[arg-type]
+        client.caller.connector.connect = lambda after="": given  # type: ignore[method-assign]
+        assert client.nodes()
 
 
 def test_it_ends_when_the_time_is_up() -> None:

@@ -39,15 +39,15 @@ def control() -> Iterator[FakeControl]:
 
 
 def start(environment: dict[str, str], *arguments: str) -> "subprocess.Popen[str]":
+    # A run in the background ignores Ctrl-C, and hands that on: here it has to arrive. Not by a
+    # function between fork and exec: there gRPC, which this process uses too, writes to stderr.
     return subprocess.Popen(
-        [sys.executable, "-m", "clusterctl", *arguments],
+        ["env", "--default-signal=INT", sys.executable, "-m", "clusterctl", *arguments],
         env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # A run in the background ignores Ctrl-C, and hands that on: here it has to arrive.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     )
 
 

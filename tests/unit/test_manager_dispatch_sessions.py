@@ -7,6 +7,8 @@ import pytest
 from cluster.errors import InvalidError, NotFoundError, UnavailableError
 from cluster.model import (
     Availability,
+    Cluster,
+    ClusterId,
     ClusterSpec,
     Manager,
     ManagerId,
@@ -102,6 +104,21 @@ async def test_a_node_is_silent_only_after_three_missed_beats() -> None:
         stored = desk.key()
         assert stored is not None
         assert (stored.id, stored.state) == (back.id, SessionState.LIVE)
+
+
+@in_virtual_time
+async def test_a_shorter_period_counts_from_when_the_agent_is_told_of_it() -> None:
+    async with desks() as [desk]:
+        slow, quick = ClusterSpec(heartbeat_period_seconds=5.0), ClusterSpec()
+        await desk.site.write(Cluster(id=ClusterId("cluster"), spec=slow))
+        session = await desk.open()
+        await desk.site.write(Cluster(id=ClusterId("cluster"), spec=quick))
+
+        assert desk.sessions.heartbeat(session.id, None, is_answered=False) == 5.0
+        await asyncio.sleep(4.9)  # as the agent has been told
+        assert desk.sessions.heartbeat(session.id, None) == 1.0
+        await asyncio.sleep(MISSED_MAX + 0.5)
+        assert session.ended is not None
 
 
 @in_virtual_time

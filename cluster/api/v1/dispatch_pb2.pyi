@@ -6,7 +6,8 @@ What agents say to managers and managers to agents. Agents dial; any manager wil
   agent                                   manager
   Session(description)  ────────────────▶ opens a session, supersedes an older one
                         ◀──────────────── SessionMessage, and again when something changes
-  Heartbeat(session)    ────────────────▶ every period; usage now and then
+  Heartbeats(stream)    ────────────────▶ one every period; usage now and then
+                        ◀──────────────── an answer to each that asks for one
   Assignments(session)  ────────────────▶
                         ◀──────────────── COMPLETE, then INCREMENTAL, each chained to the last
   UpdateTaskStatus([…]) ────────────────▶ answered once it is stored
@@ -245,8 +246,11 @@ class HeartbeatRequest(_message.Message):
 
     SESSION_ID_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
+    ANSWER_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """whose"""
+    answer: _builtins.bool
+    """answer this one, so that the agent knows that the manager is alive"""
     @_builtins.property
     def usage(self) -> _types_pb2.NodeUsage:
         """absent if nothing new was measured"""
@@ -256,10 +260,11 @@ class HeartbeatRequest(_message.Message):
         *,
         session_id: _builtins.str = ...,
         usage: _types_pb2.NodeUsage | None = ...,
+        answer: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["session_id", b"session_id", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "session_id", b"session_id", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -271,7 +276,7 @@ class HeartbeatResponse(_message.Message):
 
     HEARTBEAT_PERIOD_SECONDS_FIELD_NUMBER: _builtins.int
     heartbeat_period_seconds: _builtins.float
-    """until the next one"""
+    """from now on"""
     def __init__(
         self,
         *,

@@ -39,8 +39,8 @@ class DispatchStub:
                 request_serializer=cluster_dot_api_dot_v1_dot_dispatch__pb2.SessionRequest.SerializeToString,
                 response_deserializer=cluster_dot_api_dot_v1_dot_dispatch__pb2.SessionMessage.FromString,
                 _registered_method=True)
-        self.Heartbeat = channel.unary_unary(
-                '/cluster.api.v1.Dispatch/Heartbeat',
+        self.Heartbeats = channel.stream_stream(
+                '/cluster.api.v1.Dispatch/Heartbeats',
                 request_serializer=cluster_dot_api_dot_v1_dot_dispatch__pb2.HeartbeatRequest.SerializeToString,
                 response_deserializer=cluster_dot_api_dot_v1_dot_dispatch__pb2.HeartbeatResponse.FromString,
                 _registered_method=True)
@@ -71,8 +71,9 @@ class DispatchServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def Heartbeat(self, request, context):
-        """Say that the agent is alive.
+    def Heartbeats(self, request_iterator, context):
+        """Say that the agent is alive, as long as the session lasts: on a stream, because a call of its
+        own for each heartbeat costs the manager thrice as much.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -108,8 +109,8 @@ def add_DispatchServicer_to_server(servicer, server):
                     request_deserializer=cluster_dot_api_dot_v1_dot_dispatch__pb2.SessionRequest.FromString,
                     response_serializer=cluster_dot_api_dot_v1_dot_dispatch__pb2.SessionMessage.SerializeToString,
             ),
-            'Heartbeat': grpc.unary_unary_rpc_method_handler(
-                    servicer.Heartbeat,
+            'Heartbeats': grpc.stream_stream_rpc_method_handler(
+                    servicer.Heartbeats,
                     request_deserializer=cluster_dot_api_dot_v1_dot_dispatch__pb2.HeartbeatRequest.FromString,
                     response_serializer=cluster_dot_api_dot_v1_dot_dispatch__pb2.HeartbeatResponse.SerializeToString,
             ),
@@ -167,7 +168,7 @@ class Dispatch:
             _registered_method=True)
 
     @staticmethod
-    def Heartbeat(request,
+    def Heartbeats(request_iterator,
             target,
             options=(),
             channel_credentials=None,
@@ -177,10 +178,10 @@ class Dispatch:
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
+        return grpc.experimental.stream_stream(
+            request_iterator,
             target,
-            '/cluster.api.v1.Dispatch/Heartbeat',
+            '/cluster.api.v1.Dispatch/Heartbeats',
             cluster_dot_api_dot_v1_dot_dispatch__pb2.HeartbeatRequest.SerializeToString,
             cluster_dot_api_dot_v1_dot_dispatch__pb2.HeartbeatResponse.FromString,
             options,

@@ -6,7 +6,8 @@ What agents say to managers and managers to agents. Agents dial; any manager wil
   agent                                   manager
   Session(description)  ────────────────▶ opens a session, supersedes an older one
                         ◀──────────────── SessionMessage, and again when something changes
-  Heartbeat(session)    ────────────────▶ every period; usage now and then
+  Heartbeats(stream)    ────────────────▶ one every period; usage now and then
+                        ◀──────────────── an answer to each that asks for one
   Assignments(session)  ────────────────▶
                         ◀──────────────── COMPLETE, then INCREMENTAL, each chained to the last
   UpdateTaskStatus([…]) ────────────────▶ answered once it is stored
@@ -45,8 +46,10 @@ class DispatchStub:
     def __new__(cls, channel: _aio.Channel) -> DispatchAsyncStub: ...
     Session: _grpc.UnaryStreamMultiCallable[_dispatch_pb2.SessionRequest, _dispatch_pb2.SessionMessage]
     """Register the agent; the stream lives as long as the session does."""
-    Heartbeat: _grpc.UnaryUnaryMultiCallable[_dispatch_pb2.HeartbeatRequest, _dispatch_pb2.HeartbeatResponse]
-    """Say that the agent is alive."""
+    Heartbeats: _grpc.StreamStreamMultiCallable[_dispatch_pb2.HeartbeatRequest, _dispatch_pb2.HeartbeatResponse]
+    """Say that the agent is alive, as long as the session lasts: on a stream, because a call of its
+    own for each heartbeat costs the manager thrice as much.
+    """
     Assignments: _grpc.UnaryStreamMultiCallable[_dispatch_pb2.AssignmentsRequest, _dispatch_pb2.AssignmentsMessage]
     """Follow what the node is to run: everything first, then changes without a gap."""
     UpdateTaskStatus: _grpc.UnaryUnaryMultiCallable[_dispatch_pb2.UpdateTaskStatusRequest, _dispatch_pb2.UpdateTaskStatusResponse]
@@ -61,8 +64,10 @@ class DispatchAsyncStub(DispatchStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Session: _aio.UnaryStreamMultiCallable[_dispatch_pb2.SessionRequest, _dispatch_pb2.SessionMessage]  # type: ignore[assignment]
     """Register the agent; the stream lives as long as the session does."""
-    Heartbeat: _aio.UnaryUnaryMultiCallable[_dispatch_pb2.HeartbeatRequest, _dispatch_pb2.HeartbeatResponse]  # type: ignore[assignment]
-    """Say that the agent is alive."""
+    Heartbeats: _aio.StreamStreamMultiCallable[_dispatch_pb2.HeartbeatRequest, _dispatch_pb2.HeartbeatResponse]  # type: ignore[assignment]
+    """Say that the agent is alive, as long as the session lasts: on a stream, because a call of its
+    own for each heartbeat costs the manager thrice as much.
+    """
     Assignments: _aio.UnaryStreamMultiCallable[_dispatch_pb2.AssignmentsRequest, _dispatch_pb2.AssignmentsMessage]  # type: ignore[assignment]
     """Follow what the node is to run: everything first, then changes without a gap."""
     UpdateTaskStatus: _aio.UnaryUnaryMultiCallable[_dispatch_pb2.UpdateTaskStatusRequest, _dispatch_pb2.UpdateTaskStatusResponse]  # type: ignore[assignment]
@@ -82,12 +87,14 @@ class DispatchServicer(metaclass=_abc_1.ABCMeta):
         """Register the agent; the stream lives as long as the session does."""
 
     @_abc_1.abstractmethod
-    def Heartbeat(
+    def Heartbeats(
         self,
-        request: _dispatch_pb2.HeartbeatRequest,
+        request_iterator: _MaybeAsyncIterator[_dispatch_pb2.HeartbeatRequest],
         context: _ServicerContext,
-    ) -> _typing.Union[_dispatch_pb2.HeartbeatResponse, _abc.Awaitable[_dispatch_pb2.HeartbeatResponse]]:
-        """Say that the agent is alive."""
+    ) -> _typing.Union[_abc.Iterator[_dispatch_pb2.HeartbeatResponse], _abc.AsyncIterator[_dispatch_pb2.HeartbeatResponse]]:
+        """Say that the agent is alive, as long as the session lasts: on a stream, because a call of its
+        own for each heartbeat costs the manager thrice as much.
+        """
 
     @_abc_1.abstractmethod
     def Assignments(
