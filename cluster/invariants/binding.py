@@ -14,8 +14,7 @@ from cluster.constraints import NodeFacts, canonical_architecture, matches, pars
 from cluster.errors import InvalidError
 from cluster.invariants.breach import Breach
 from cluster.invariants.nodes import amounts, reserved
-from cluster.invariants.state import State
-from cluster.lifecycle import occupies
+from cluster.invariants.state import State, takes_room
 from cluster.model import Availability, Node, NodeState, Placement, Platform, Task, TaskState
 
 
@@ -101,7 +100,8 @@ def _runs(wanted: Platform, facts: NodeFacts) -> bool:
 def _crowded(state: State, placement: Placement, new: Task) -> Iterator[str]:
     limit = placement.max_replicas_per_node
     there = sum(
-        occupies(task) and task.service_id == new.service_id for task in state.on_node(new.node_id)
+        takes_room(task) and task.service_id == new.service_id
+        for task in state.on_node(new.node_id)
     )
     if limit and there > limit:
         yield f"that makes {there} tasks of the service there, of {limit} at most"

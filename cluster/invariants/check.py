@@ -9,8 +9,7 @@ from collections.abc import Iterable, Iterator
 
 from cluster.invariants import binding, nodes, places, references, steps
 from cluster.invariants.breach import Breach
-from cluster.invariants.state import Name, Place, State, Step
-from cluster.lifecycle import occupies
+from cluster.invariants.state import Name, Place, State, Step, takes_room
 from cluster.model import Node, NodeId, Service, ServiceVersion, Stack, Task
 
 
@@ -108,8 +107,8 @@ def _nodes_touched(done: Iterable[Step]) -> Iterable[NodeId]:
     """Return the nodes whose tasks or capacity are others now, each once."""
     touched: dict[NodeId, None] = {}
     for old, new in done:
-        if isinstance(new, Task) and occupies(new):
-            if not isinstance(old, Task) or not occupies(old):
+        if isinstance(new, Task) and takes_room(new):
+            if not isinstance(old, Task) or not takes_room(old):
                 touched[new.node_id] = None
         elif isinstance(new, Node):
             touched[new.id] = None

@@ -12,8 +12,7 @@ import ipaddress
 from collections.abc import Iterable, Iterator, Mapping
 
 from cluster.invariants.breach import Breach
-from cluster.invariants.state import State
-from cluster.lifecycle import occupies
+from cluster.invariants.state import State, takes_room
 from cluster.model import NodeId, PublishedPort, Task
 from cluster.resources import Resources
 
@@ -38,7 +37,7 @@ def reserved(state: State, node_id: NodeId) -> dict[str, int]:
     """Return what the tasks of a node reserve together, by dimension."""
     total: dict[str, int] = {}
     for task in state.on_node(node_id):
-        spec = state.spec_of(task) if occupies(task) else None
+        spec = state.spec_of(task) if takes_room(task) else None
         if spec is not None:
             for dimension, amount in amounts(spec.reservations):
                 total[dimension] = total.get(dimension, 0) + amount
@@ -73,7 +72,7 @@ def ports_have_one_holder(state: State, node_id: NodeId) -> Iterator[Breach]:
     """
     held: dict[tuple[int, str], list[tuple[str, Task]]] = {}
     for task in state.on_node(node_id):
-        spec = state.spec_of(task) if occupies(task) else None
+        spec = state.spec_of(task) if takes_room(task) else None
         for port in spec.ports if spec else ():
             if port.published:
                 holders = held.setdefault((port.published, port.protocol.lower()), [])

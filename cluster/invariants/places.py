@@ -9,14 +9,13 @@ itself; a task that is *made* to run at once beside one is.
 from collections.abc import Iterator
 
 from cluster.invariants.breach import Breach
-from cluster.invariants.state import Place, State
-from cluster.lifecycle import live, occupies
+from cluster.invariants.state import Place, State, is_current, takes_room
 from cluster.model import Task, TaskState
 
 
 def one_current_task(state: State, place: Place) -> Iterator[Breach]:
     """Require at most one live task."""
-    current = [task for task in state.in_place(place) if live(task)]
+    current = [task for task in state.in_place(place) if is_current(task)]
     if len(current) > 1:
         yield Breach(
             "I2",
@@ -31,9 +30,9 @@ def one_may_run(state: State, place: Place) -> Iterator[Breach]:
 
     Not certain: the predecessor may have had all its time to stop.
     """
-    bound = [task for task in state.in_place(place) if occupies(task)]
+    bound = [task for task in state.in_place(place) if takes_room(task)]
     for task in state.in_place(place):
-        if live(task) and task.desired_state is TaskState.RUNNING:
+        if is_current(task) and task.desired_state is TaskState.RUNNING:
             for other in bound:
                 if other.id != task.id:
                     yield Breach(
@@ -56,7 +55,7 @@ def is_made_behind_its_predecessors(state: State, new: Task) -> Iterator[Breach]
     if new.desired_state is not TaskState.RUNNING:
         return
     for other in state.in_place(Place.of(new)):
-        if other.id != new.id and occupies(other):
+        if other.id != new.id and takes_room(other):
             yield Breach(
                 "I2",
                 (new.id, other.id),

@@ -7,8 +7,7 @@ is on its way out, and its version stays for as long as it is bound.
 from collections.abc import Iterable, Iterator
 
 from cluster.invariants.breach import Breach
-from cluster.invariants.state import Name, State
-from cluster.lifecycle import occupies
+from cluster.invariants.state import Name, State, takes_room
 from cluster.model import Service, ServiceVersion, Stack, Task, TaskState
 
 SERVICES = "services"  # the kinds of names, as the store's keys have them
@@ -23,7 +22,7 @@ def task_has_its_version(state: State, task: Task) -> Iterator[Breach]:
     if (task.service_id, task.spec_version) in state.versions:
         return
     needed = task.service_id in state.services and not task.status.state.finished
-    if needed or occupies(task):
+    if needed or takes_room(task):
         yield _breach(
             f"{state.called(task)} runs version {task.spec_version} of"
             f" '{state.service_called(task.service_id)}', which is not there",

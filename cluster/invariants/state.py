@@ -2,6 +2,9 @@
 
 Whoever follows a cluster feeds it each change; a change costs what it touches, not the
 cluster. What the index keys of names say can be fed too, where they are visible.
+
+The invariants have rules of their own for what a task's state means, and do not ask
+``cluster.lifecycle``: so both would have to be wrong.
 """
 
 from collections.abc import Callable, Iterable
@@ -20,6 +23,7 @@ from cluster.model import (
     Task,
     TaskId,
     TaskSpec,
+    TaskState,
 )
 
 K = TypeVar("K")
@@ -50,6 +54,16 @@ class Name(NamedTuple):
 
     kind: str
     text: str
+
+
+def takes_room(task: Task) -> bool:
+    """Tell whether the task takes room and ports on its node: bound, and its end not seen."""
+    return bool(task.node_id) and TaskState.ASSIGNED <= task.status.state < TaskState.COMPLETE
+
+
+def is_current(task: Task) -> bool:
+    """Tell whether the task is the one of its place: to run, and its end not seen."""
+    return task.desired_state <= TaskState.RUNNING and task.status.state < TaskState.COMPLETE
 
 
 class State:
