@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 
 from cluster.invariants import binding, nodes, places, references, steps
 from cluster.invariants.breach import Breach
+from cluster.invariants.references import SERVICES, STACKS
 from cluster.invariants.state import Name, Place, State, Step, takes_room
 from cluster.model import Node, NodeId, Service, ServiceVersion, Stack, Task
 
@@ -26,10 +27,10 @@ def everything(state: State) -> Iterator[Breach]:
         yield from references.task_has_a_service(state, task)
     for service in state.services.values():
         yield from references.service_is_whole(state, service)
-    for stack in state.stacks.values():
-        yield from references.stack_is_whole(state, stack)
-    for name in state.names or ():
-        yield from references.name_means_its_object(state, name)
+    of_services = (Name(SERVICES, service.spec.name) for service in state.services.values())
+    of_stacks = (Name(STACKS, stack.name) for stack in state.stacks.values())
+    for name in dict.fromkeys((*of_services, *of_stacks, *(state.names or ()))):
+        yield from references.name_means_one_object(state, name)
 
 
 def after(
@@ -51,13 +52,13 @@ def after(
     steps_done = tuple(done)
     for step in steps_done:
         yield from _step(state, step, every_write=every_write)
-    for node_id in _nodes_touched(steps_done):
+    for node_id in _nodes_touched(state, steps_done):
         yield from nodes.reservations_fit(state, node_id)
         yield from nodes.ports_have_one_holder(state, node_id)
     for place in _places_touched(steps_done):
         yield from _in_place(state, place)
-    for name in names:
-        yield from references.name_means_its_object(state, name)
+    for name in dict.fromkeys((*names, *_names_touched(steps_done))):
+        yield from references.name_means_one_object(state, name)
 
 
 def _step(state: State, step: Step, *, every_write: bool) -> Iterator[Breach]:
@@ -66,19 +67,22 @@ def _step(state: State, step: Step, *, every_write: bool) -> Iterator[Breach]:
             yield from _task(state, old, new, every_write=every_write)
         case None, Service() as new:
             yield from references.service_is_whole(state, new)
+            for task in state.of_service(new.id):
+                yield from references.task_has_its_version(state, task)
         case Service() as old, Service() as new:
             yield from references.service_goes_on(old, new)
             yield from references.service_is_whole(state, new)
         case Service() as old, None:
             for task in state.of_service(old.id):
                 yield from references.task_has_a_service(state, task)
-        case ServiceVersion() as old, ServiceVersion() as new:
-            yield from references.version_stays(state, old, new)
+        case _, ServiceVersion() as new:
+            if isinstance(step.old, ServiceVersion):
+                yield from references.version_stays(state, step.old, new)
+            yield from _service_of(state, new)
         case ServiceVersion() as old, None:
             yield from references.version_is_not_needed(state, old)
-        case _, Stack() as new:
-            yield from references.stack_is_whole(state, new)
-        case Stack() as old, None:
+            yield from _service_of(state, old)
+        case Stack() as old, new if not isinstance(new, Stack) or new.name != old.name:
             for service in state.services_in(old.name):
                 yield from references.service_is_whole(state, service)
 
@@ -98,22 +102,48 @@ def _task(state: State, old: Task | None, new: Task, *, every_write: bool) -> It
         yield from binding.is_allowed(state, new)
 
 
+def _service_of(state: State, version: ServiceVersion) -> Iterator[Breach]:
+    service = state.services.get(version.service_id)
+    if service is not None and service.spec_version == version.number:
+        yield from references.service_is_whole(state, service)
+
+
 def _in_place(state: State, place: Place) -> Iterator[Breach]:
     yield from places.one_current_task(state, place)
     yield from places.one_may_run(state, place)
 
 
-def _nodes_touched(done: Iterable[Step]) -> Iterable[NodeId]:
-    """Return the nodes whose tasks or capacity are others now, each once."""
+def _nodes_touched(state: State, done: Iterable[Step]) -> Iterable[NodeId]:
+    """Return the nodes that now offer or give away something else, each once."""
     touched: dict[NodeId, None] = {}
     for old, new in done:
-        if isinstance(new, Task) and takes_room(new):
-            if not isinstance(old, Task) or not takes_room(old):
-                touched[new.node_id] = None
-        elif isinstance(new, Node):
-            touched[new.id] = None
+        match new:
+            case Task():
+                if takes_room(new) and _taken(new) != (isinstance(old, Task) and _taken(old)):
+                    touched[new.node_id] = None
+            case Node():
+                touched[new.id] = None
+            case ServiceVersion():
+                for task in state.of_service(new.service_id):
+                    if takes_room(task) and task.spec_version == new.number:
+                        touched[task.node_id] = None
     return touched
+
+
+def _taken(task: Task) -> object:
+    """Return what decides how much the task takes, and where."""
+    return takes_room(task) and (task.node_id, task.service_id, task.spec_version)
 
 
 def _places_touched(done: Iterable[Step]) -> Iterable[Place]:
     return {Place.of(step.new): None for step in done if isinstance(step.new, Task)}
+
+
+def _names_touched(done: Iterable[Step]) -> Iterable[Name]:
+    for step in done:
+        for value in step:
+            match value:
+                case Service():
+                    yield Name(SERVICES, value.spec.name)
+                case Stack():
+                    yield Name(STACKS, value.name)

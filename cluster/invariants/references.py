@@ -49,55 +49,39 @@ def task_has_a_service(state: State, task: Task) -> Iterator[Breach]:
 
 
 def service_is_whole(state: State, service: Service) -> Iterator[Breach]:
-    """Require a service's current version, its stack, and that its name is its own."""
-    name = service.spec.name
-    version = state.versions.get((service.id, service.spec_version))
+    """Require a service's current version and its stack."""
+    name, number = service.spec.name, service.spec_version
+    version = state.versions.get((service.id, number))
     if version is None:
-        yield _breach(
-            f"service '{name}' has no record of its version {service.spec_version}", service.id
-        )
+        yield _breach(f"service '{name}' has no record of its version {number}", service.id)
     elif version.spec != service.spec:
-        yield _breach(
-            f"service '{name}' is not what the record of its version {service.spec_version} says",
-            service.id,
-        )
-    if service.spec.stack and not any(True for _ in state.stacks_named(service.spec.stack)):
-        yield _breach(
-            f"service '{name}' is of stack '{service.spec.stack}', which is not there", service.id
-        )
-    others = [other.id for other in state.services_named(name) if other.id != service.id]
-    if others:
-        yield _breach(
-            f"the name '{name}' is that of {1 + len(others)} services", service.id, *others
-        )
-    yield from _has_its_name(state, Name(SERVICES, name), service.id)
+        told = f"what the record of its version {number} says"
+        yield _breach(f"service '{name}' is not {told}", service.id)
+    stack = service.spec.stack
+    if stack and not any(True for _ in state.stacks_named(stack)):
+        yield _breach(f"service '{name}' is of stack '{stack}', which is not there", service.id)
 
 
-def stack_is_whole(state: State, stack: Stack) -> Iterator[Breach]:
-    """Require that a stack's name is its own."""
-    others = [other.id for other in state.stacks_named(stack.name) if other.id != stack.id]
-    if others:
-        yield _breach(
-            f"the name '{stack.name}' is that of {1 + len(others)} stacks", stack.id, *others
-        )
-    yield from _has_its_name(state, Name(STACKS, stack.name), stack.id)
-
-
-def name_means_its_object(state: State, name: Name) -> Iterator[Breach]:
-    """Require that a name's key and the object of that name are both there, or neither."""
-    object_id = (state.names or {}).get(name)
+def name_means_one_object(state: State, name: Name) -> Iterator[Breach]:
+    """Require that one object at most has a name, and that its key says which."""
     named: Iterable[Service | Stack] = (
         state.services_named(name.text) if name.kind == SERVICES else state.stacks_named(name.text)
     )
-    held = {each.id for each in named}
-    if object_id is not None and object_id not in held:
-        yield _breach(
-            f"the name '{name.text}' among the {name.kind} stands for {object_id}, which is not"
-            " there or has another name",
-            object_id,
-        )
-    for other in held if object_id is None else ():
-        yield from _has_its_name(state, name, other)
+    held = sorted(each.id for each in named)
+    called = f"the name '{name.text}' among the {name.kind}"
+    if len(held) > 1:
+        yield _breach(f"{called} is that of {len(held)}: {', '.join(held)}", *held)
+    if state.names is None:
+        return
+    means = state.names.get(name)
+    if means is not None and means not in held:
+        why = "which is not there or has another name"
+        yield _breach(f"{called} stands for {means}, {why}", means)
+    for object_id in held:
+        if object_id != means:
+            yield _breach(
+                f"{called} stands for {means or 'nothing'}, not for {object_id}", object_id
+            )
 
 
 def service_goes_on(old: Service, new: Service) -> Iterator[Breach]:
@@ -125,15 +109,6 @@ def version_is_not_needed(state: State, old: ServiceVersion) -> Iterator[Breach]
     for task in state.of_service(old.service_id):
         if task.spec_version == old.number:
             yield from task_has_its_version(state, task)
-
-
-def _has_its_name(state: State, name: Name, object_id: str) -> Iterator[Breach]:
-    if state.names is not None and state.names.get(name) != object_id:
-        yield _breach(
-            f"the name '{name.text}' among the {name.kind} stands for"
-            f" {state.names.get(name) or 'nothing'}, not for {object_id}",
-            object_id,
-        )
 
 
 def _breach(text: str, *objects: str) -> Breach:

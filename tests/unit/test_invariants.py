@@ -193,8 +193,14 @@ def test_more_reserved_than_there_is_may_be_for_a_capacity_that_shrank() -> None
         (REPLACE(service("web")[0], spec_version=2), "I19: service 'web' has no record of its"),
         (service("web", ports=(port(1),))[0], "I19: service 'web' is not what the record of"),
         (service("st_db", "ts")[0], "I19: service 'st_db' is of stack 'ts', which is not there"),
-        (REPLACE(service("web")[0], id=ServiceId("x")), "I19: the name 'web' is that of 2 servi"),
-        (Stack(id=StackId("x"), name="st"), "I19: the name 'st' is that of 2 stacks"),
+        (
+            REPLACE(service("web")[0], id=ServiceId("x")),
+            "I19: the name 'web' among the services is that of 2: id-web",
+        ),
+        (
+            Stack(id=StackId("x"), name="st"),
+            "I19: the name 'st' among the stacks is that of 2: id-st",
+        ),
         (service("new")[0], "I19: the name 'new' among the services stands for nothing, not"),
         (Stack(id=StackId("x"), name="ts"), "I19: the name 'ts' among the stacks stands for"),
     ],
@@ -260,6 +266,16 @@ def test_a_stack_outlasts_its_services() -> None:
     for found in (everything(state), after(state, [step])):
         (breach,) = told(found)
         assert "'st_db' is of stack 'st', which is not there" in breach
+
+
+def test_a_step_is_judged_by_all_that_hangs_on_what_it_changed() -> None:
+    state = well(*service("idle"))
+    state.name(Name("services", "idle"), "id-idle")
+    step = state.put(Stack(id=StackId("id-st"), name="renamed"))
+    assert any("of stack 'st', which is not there" in text for text in told(after(state, [step])))
+    step = state.drop(state.versions[ServiceId("id-idle"), 1])
+    (breach,) = told(after(state, [step]))
+    assert "service 'idle' has no record of its version 1" in breach
 
 
 @pytest.mark.parametrize("name", [Name("services", "web"), Name("stacks", "st")])
@@ -397,6 +413,11 @@ def test_a_binding_leaves_the_sum_within_the_capacity() -> None:
         assert [(b.invariant, b.certain) for b in found] == [("I1", True), ("I1", False)] * (
             not fits
         )
+        if not fits:
+            shrunk = well(
+                node("n1", version=7), *service("new", reservations=Resources(cpu_nanos=4 * CPU))
+            )
+            assert told(bind(shrunk)) == [], "written after it was bound: what it was is not known"
         said = "reserve 5000000000 of 4000000000"
         assert all(said in breach.text for breach in found if breach.certain)
 
