@@ -30,6 +30,7 @@ COMMANDS = {
     "node": Lazy("clusterctl.commands.node", "List, label, drain and remove hosts"),
     "events": Lazy("clusterctl.commands.events", "Show what changes in the cluster"),
     "top": Lazy("clusterctl.commands.top", "Show what nodes and tasks use"),
+    "verify": Lazy("clusterctl.commands.verify", "Judge whether the cluster keeps its promises"),
     "cluster": Lazy("clusterctl.commands.cluster", "Show and change the cluster as a whole"),
     "context": Lazy("clusterctl.commands.context", "Choose among clusters"),
     "dev": Lazy("clusterctl.commands.dev", "Run a whole cluster on this machine"),

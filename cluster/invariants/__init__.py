@@ -13,11 +13,11 @@ could have broken; to use it, feed a ``State`` with each write and keep what ``p
     breaches = list(after(state, done))
 
 To add an invariant: a function in the module of its number, a line in ``check``, its row in
-docs/promises.md, and a case in the tests that breaks it.
+docs/promises.md and in ``PROMISES``, and a case in the tests that breaks it.
 """
 
-from cluster.invariants.breach import Breach
+from cluster.invariants.breach import PROMISES, Breach
 from cluster.invariants.check import after, everything
 from cluster.invariants.state import Name, Place, State, Step
 
-__all__ = ["Breach", "Name", "Place", "State", "Step", "after", "everything"]
+__all__ = ["PROMISES", "Breach", "Name", "Place", "State", "Step", "after", "everything"]

@@ -2,6 +2,15 @@
 
 from dataclasses import dataclass
 
+# What is promised, by its number, as far as a cluster's objects can show whether it is kept.
+PROMISES = {
+    "I1": "what a node has promised it can deliver, and a port of it has one holder",
+    "I2": "a place has one current task, and none starts beside a predecessor that may still run",
+    "I3": "a task only goes forward, and each transition has one owner",
+    "I6": "a task is bound only where it may run",
+    "I19": "what a record names exists, and a name means one object",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Breach:

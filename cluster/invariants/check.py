@@ -46,8 +46,9 @@ def after(
         state: as it is after them.
         done: the steps of one transaction, as ``State.put`` and ``State.drop`` returned them.
         names: whose keys were written or deleted in it.
-        every_write: whether each step is one write, so that its writer can be judged; not so
-            where steps in between may have been left out.
+        every_write: whether each step is one write and the state what it was written into. If
+            not, steps in between may have been left out: nobody's part in them is judged, and
+            no task whose node is gone by now.
     """
     steps_done = tuple(done)
     for step in steps_done:
@@ -93,11 +94,11 @@ def _task(state: State, old: Task | None, new: Task, *, every_write: bool) -> It
     yield from references.task_has_a_service(state, new)
     if old is not None:
         yield from steps.goes_forward(state, old, new)
-    elif every_write:
+    else:
         yield from places.is_made_behind_its_predecessors(state, new)
     if old is not None and every_write:
         yield from steps.has_one_owner(state, old, new)
-    if binding.is_binding(old, new):
+    if binding.is_binding(old, new) and (every_write or new.node_id in state.nodes):
         yield from binding.fits(state, new)
         yield from binding.is_allowed(state, new)
 

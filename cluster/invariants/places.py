@@ -50,9 +50,9 @@ def is_made_behind_its_predecessors(state: State, new: Task) -> Iterator[Breach]
 
     Args:
         state: as it is once the task was made.
-        new: as it was made.
+        new: as it was made; one that is bound by now is passed over.
     """
-    if new.desired_state is not TaskState.RUNNING:
+    if new.desired_state is not TaskState.RUNNING or new.status.state >= TaskState.ASSIGNED:
         return
     for other in state.in_place(Place.of(new)):
         if other.id != new.id and takes_room(other):
