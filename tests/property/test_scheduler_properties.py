@@ -417,7 +417,7 @@ def fits_with(
     node: Node, here: Held, service_id: ServiceId, spec: TaskSpec, more: dict[str, int]
 ) -> bool:
     """Tell whether the node would have room if its capacity were that much larger."""
-    capacity = node.description.capacity + Resources(**more)
+    capacity = node.description.capacity + msgspec.convert(more, Resources)
     larger = msgspec.structs.replace(
         node, description=msgspec.structs.replace(node.description, capacity=capacity)
     )

@@ -145,7 +145,7 @@ DEPLOY = "services:\n  web:\n    image: web\n    deploy:\n      "
         ("resources: {limits: {cpu: 1}}", "5:28: services.web.deploy.resources.limits.cpu: unknown key; did you mean 'cpus'?"),
         ("resources: {limits: {memory: 8m}, reservations: {memory: 9m}}", "5:64: services.web.deploy.resources.reservations.memory: must not be above the limit of 8MiB, is 9MiB"),
         ("resources: {reservations: {devices: [{capabilities: [gpu]}]}}", "5:34: services.web.deploy.resources.reservations.devices: not supported: devices cannot be reserved yet"),
-        ("placement: {constraints: ['node.role ~= x']}", "5:33: services.web.deploy.placement.constraints[0]: constraint 'node.role ~= x': unknown operator '~='; valid are == and !="),
+        ("placement: {constraints: ['node.role ~= x']}", "5:33: services.web.deploy.placement.constraints[0]: constraint 'node.role ~= x': unknown operator '~='; valid are ==, !=, in, not in, =~, exists, not exists, < and >; did you mean '=~'?"),
         ("placement: {max_replicas_per_node: -1}", "5:42: services.web.deploy.placement.max_replicas_per_node: must be 0 or more, is -1"),
         ("restart_policy: {condition: always}", "5:35: services.web.deploy.restart_policy.condition: expected none or on-failure or any, found 'always'"),
         ("restart_policy: {max_attempts: -2}", "5:38: services.web.deploy.restart_policy.max_attempts: must be 0 or more, is -2"),
