@@ -1,5 +1,6 @@
 """The catalogue, the specification and the documentation say the same."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,14 @@ def test_the_documentation_has_the_tables_of_the_catalogue() -> None:
         "put the output of this below '## Every key' of docs/compose.md: "
         "python -c 'from cluster.compose.catalogue import as_markdown; print(as_markdown())'"
     )
+
+
+def test_the_examples_of_the_documentation_are_sound() -> None:
+    examples = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    assert examples
+    for example in examples:
+        project = load([Source("f", example)], environment={}, directory="/", read=str, project="p")
+        assert project.warnings == ()
 
 
 @pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.title)
