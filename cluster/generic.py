@@ -6,7 +6,9 @@ names with commas between them, under a name of ours and under the one that Swar
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+
+from cluster.errors import InvalidError
 
 # The scheduler has a dimension for each kind of the cluster; no host has more to offer.
 KINDS_MAX = 16
@@ -22,8 +24,51 @@ ITEM_CHARACTERS_MAX = 128
 _VARIABLE = "SHOAL_RESOURCE_"
 _SWARM_VARIABLE = "DOCKER_RESOURCE_"
 
+_COUNT = re.compile(r"[0-9]{1,9}", re.ASCII)
 _KIND = re.compile(r"[A-Za-z](?:[A-Za-z0-9_-]*[A-Za-z0-9])?")
 _ITEM = re.compile(r"[A-Za-z0-9/](?:[A-Za-z0-9_.:/-]*[A-Za-z0-9])?")
+
+
+def offered(entries: Iterable[str]) -> tuple[dict[str, int], dict[str, tuple[str, ...]]]:
+    """Return how many of each kind a host offers, and the names of those that have some.
+
+    An entry is ``KIND=COUNT``, or ``KIND=NAME,NAME,...``; each name may also be an entry of its
+    own, with the kind before it or not: so a list reads the same after it was split at commas.
+
+    Raises:
+        InvalidError: an entry says neither, or a name comes twice.
+    """
+    values: dict[str, list[str]] = {}
+    kind = ""
+    for part in (part.strip() for entry in entries for part in entry.split(",")):
+        before, equals, value = part.partition("=")
+        kind = before.strip() if equals else kind
+        if not kind or not (value if equals else part):
+            raise InvalidError(f"{part!r} is neither KIND=COUNT nor KIND=NAME,NAME")
+        values.setdefault(kind, []).append(value.strip() if equals else part)
+    counts: dict[str, int] = {}
+    items: dict[str, tuple[str, ...]] = {}
+    for kind, found in values.items():
+        if len(found) == 1 and _COUNT.fullmatch(found[0]):
+            counts[kind] = int(found[0])
+        else:
+            items[kind] = tuple(found)
+            counts[kind] = len(found)
+    for kind, flaw in (*counts_flaws(counts), *items_flaws(items)):
+        raise InvalidError(f"{kind}: {flaw}" if kind else flaw)
+    return counts, items
+
+
+def items_flaws(items: Mapping[str, tuple[str, ...]]) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong with names of items: their kind, and a sentence on it."""
+    for kind, names in items.items():
+        if len(names) > ITEMS_MAX:
+            yield kind, f"must have at most {ITEMS_MAX} names, has {len(names)}"
+        for name in names:
+            if flaw := item_flaw(name):
+                yield kind, flaw
+        if len(set(names)) < len(names):
+            yield kind, "must have names that differ, has one twice"
 
 
 def counts_flaws(counts: Mapping[str, int]) -> Iterator[tuple[str, str]]:

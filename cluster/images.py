@@ -20,6 +20,10 @@ _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _DIGEST = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9A-Fa-f]{32,}")
 _ID = re.compile(r"sha256:[0-9a-f]{64}")
 
+# Names that a node tells of, its largest images first. The names of more would be a greater
+# burden to the store than the pulls that they might save are to anyone.
+TOLD_MAX = 50
+
 # What Docker takes where a name does not say.
 _REGISTRIES = ("docker.io", "index.docker.io")
 _OFFICIAL = "library/"

@@ -41,7 +41,7 @@ class NodeDescription(Value, frozen=True):
         generic_items: names of the host's generic resources, by kind, where it matters which
             one a task gets.
         images: that are on the host, as ``cluster.images.canonical`` writes them, sorted; at
-            most ``IMAGES_MAX``. A hint for the scheduler, now and then brought up to date.
+            most ``cluster.images.TOLD_MAX``. A hint, now and then brought up to date.
     """
 
     hostname: str = ""

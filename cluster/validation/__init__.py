@@ -12,6 +12,7 @@ where tasks run and in what order, else in ``services``.
 """
 
 from cluster.validation.flaws import NAME_CHARACTERS_MAX, Flaw, check_name, name_flaw
+from cluster.validation.nodes import check_node
 from cluster.validation.services import (
     FLAWS_TOLD_MAX,
     MEMORY_LIMIT_BYTES_MIN,
@@ -31,6 +32,7 @@ __all__ = [
     "PROTOCOLS",
     "Flaw",
     "check_name",
+    "check_node",
     "check_service",
     "name_flaw",
     "service_flaws",

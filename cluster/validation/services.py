@@ -45,6 +45,9 @@ CPU_NANOS_MIN = 1_000_000
 # Docker refuses shorter ones; 0 takes its default.
 HEALTH_SECONDS_MIN = 0.001
 
+# It becomes a folder on the host.
+VOLUME_CHARACTERS_MAX = 255
+
 PROTOCOLS = ("tcp", "udp", "sctp")
 PROPAGATIONS = ("private", "rprivate", "shared", "rshared", "slave", "rslave")
 HOST_GATEWAY = "host-gateway"
@@ -238,8 +241,8 @@ def _mounts(mounts: Iterable[Mount]) -> Iterator[Flaw]:
                     )
                     yield Flaw(f"{at}.source", message)
             case MountKind.VOLUME:
-                if mount.source and not _DOCKER_NAME.fullmatch(mount.source):
-                    yield Flaw(f"{at}.source", f"must be the name of a volume, is {mount.source!r}")
+                if mount.source and (flaw := volume_flaw(mount.source)):
+                    yield Flaw(f"{at}.source", flaw)
             case MountKind.TMPFS:
                 if mount.source:
                     yield Flaw(f"{at}.source", "must be empty: a tmpfs has none")
@@ -254,6 +257,16 @@ def _mounts(mounts: Iterable[Mount]) -> Iterator[Flaw]:
         yield from not_negative(f"{at}.tmpfs_size_bytes", mount.tmpfs_size_bytes)
         if not 0 <= mount.tmpfs_mode <= PERMISSION_BITS:
             yield Flaw(f"{at}.tmpfs_mode", "must be permission bits, 0 to 07777")
+
+
+def volume_flaw(name: str) -> str:
+    """Return what is wrong with the name of a volume; empty if nothing."""
+    if _DOCKER_NAME.fullmatch(name) and len(name) <= VOLUME_CHARACTERS_MAX:
+        return ""
+    shown = name[:VOLUME_CHARACTERS_MAX]
+    return (
+        f"must be the name of a volume of at most {VOLUME_CHARACTERS_MAX} characters, is {shown!r}"
+    )
 
 
 def _healthcheck(check: Healthcheck) -> Iterator[Flaw]:

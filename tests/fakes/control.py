@@ -372,6 +372,13 @@ class FakeControl(ControlServicer):
             if request.availability:
                 name = types_pb2.Availability.Name(request.availability)
                 spec = replace(spec, availability=Availability[name.removeprefix("AVAILABILITY_")])
+            if request.HasField("task_slots"):
+                spec = replace(spec, task_slots=request.task_slots)
+            reserved = {*spec.reserved_for, *request.reserve_for} - {*request.unreserve_for}
+            volumes = {*spec.volumes, *request.add_volumes} - {*request.remove_volumes}
+            spec = replace(
+                spec, reserved_for=tuple(sorted(reserved)), volumes=tuple(sorted(volumes))
+            )
             new = self.put(replace(old, spec=spec)) if spec != old.spec else old
             return wire.UpdateNodeResponse(node=codec.to_wire(new, types_pb2.Node))
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -408,6 +409,17 @@ def test_node_listing_details_and_update(run: Run, control: FakeControl) -> None
     assert control.node("node1").spec.labels == {"disk": "ssd"}
     assert control.node("node1").spec.availability is Availability.PAUSE
     assert "nothing to change" in run("node", "update", "node1", code=2).stderr
+    run("node", "update", "node1", "--task-slots", "8", "--reserve-for", "gpu")
+    run("node", "update", "node1", "--reserve-for", "a", "--volume-add", "v", "--volume-add", "w")
+    run("node", "update", "node1", "--unreserve-for", "a", "--volume-rm", "w")
+    spec = control.node("node1").spec
+    assert (spec.task_slots, spec.reserved_for, spec.volumes) == (8, ("gpu",), ("v",))
+    text = run("node", "inspect", "node1").stdout
+    assert "0 running of 0, at most 8" in text
+    assert re.search(r"Reserved for: +gpu", text)
+    assert re.search(r"Volumes: +v", text)
+    run("node", "update", "node1", "--task-slots", "0")
+    assert control.node("node1").spec.task_slots == 0
     assert run("node", "activate", "node1").stdout == "node1: active\n"
     assert run("node", "cordon", "node1").stdout == "node1: pause\n"
 
@@ -461,6 +473,10 @@ def test_cluster_info_and_update(run: Run, control: FakeControl) -> None:
     assert changed.stdout == "task_history_limit: 2, was 5\n"
     (stored,) = control.all(type(control.all(object)[0]))
     assert stored.spec == ClusterSpec(task_history_limit=2)
+    changed = run("cluster", "update", "--strategy", "spread")
+    assert changed.stdout == "strategy: spread, was binpack\n"
+    assert re.search(r"Strategy: +spread", run("cluster", "info").stdout)
+    assert "nothing to change" in run("cluster", "update", code=2).stderr
 
 
 def test_top(run: Run, web: Service) -> None:

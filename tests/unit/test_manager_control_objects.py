@@ -18,6 +18,7 @@ from cluster.model import (
     ClusterSpec,
     Manager,
     ManagerId,
+    NodeSpec,
     NodeState,
     NodeUsage,
     Session,
@@ -28,7 +29,7 @@ from cluster.model import (
 )
 from manager.control.access import Access
 from manager.control.cluster import Clusters, StoreMember, establish
-from manager.control.nodes import Nodes
+from manager.control.nodes import NodeChange, Nodes
 from manager.control.references import find_node, find_service, find_task
 from manager.control.tasks import Tasks
 from manager.control.usage import Usages
@@ -131,9 +132,11 @@ async def test_a_node_is_drained_and_labelled_whatever_the_leader_wrote_meanwhil
 
         changed = await nodes_of(site).update(
             "n1",
-            availability=Availability.DRAIN,
-            set_labels={"disk": "ssd"},
-            remove_labels=["nothing"],
+            NodeChange(
+                availability=Availability.DRAIN,
+                set_labels={"disk": "ssd"},
+                remove_labels=["nothing"],
+            ),
         )
         assert changed.spec.availability is Availability.DRAIN
         assert changed.spec.labels == {"disk": "ssd"}
@@ -146,16 +149,23 @@ async def test_a_node_update_on_an_old_version_is_refused_with_how_it_is_now() -
         await site.write(node("n1"))
         old = site.view.nodes[node_id("n1")]
         nodes = nodes_of(site)
-        await nodes.update("n1", set_labels={"zone": "a"}, remove_labels=[])
-        with pytest.raises(ConflictError, match=r"active; zone=a"):
-            await nodes.update("n1", version=old.version, set_labels={}, remove_labels=["zone"])
+        change = NodeChange(
+            set_labels={"zone": "a"}, task_slots=3, reserve_for=["gpu"], add_volumes=["data"]
+        )
+        await nodes.update("n1", change)
+        shown = r"active; zone=a; 3 task slots; reserved for gpu; volumes data"
+        with pytest.raises(ConflictError, match=shown):
+            await nodes.update("n1", NodeChange(remove_labels=["zone"]), version=old.version)
 
 
 @in_virtual_time
 async def test_a_node_update_that_changes_nothing_writes_nothing() -> None:
     async with sites() as [site]:
         await site.write(node("n1"))
-        await nodes_of(site).update("n1", set_labels={}, remove_labels=["nothing"])
+        change = NodeChange(
+            remove_labels=["nothing"], unreserve_for=["x"], remove_volumes=["y"], task_slots=0
+        )
+        await nodes_of(site).update("n1", change)
         assert not site.store.commits
 
 
@@ -165,7 +175,38 @@ async def test_a_label_that_no_constraint_could_name_is_refused(label: str) -> N
     async with sites() as [site]:
         await site.write(node("n1"))
         with pytest.raises(InvalidError):
-            await nodes_of(site).update("n1", set_labels={label: "x"}, remove_labels=[])
+            await nodes_of(site).update("n1", NodeChange(set_labels={label: "x"}))
+
+
+def test_what_is_asked_of_a_node_changes_by_what_is_named() -> None:
+    spec = NodeSpec(reserved_for=("a", "b"), volumes=("v",), task_slots=4)
+
+    change = NodeChange(
+        reserve_for=["c", "a"], unreserve_for=["b"], add_volumes=["u"], remove_volumes=["v"]
+    )
+
+    assert change.applied(spec) == NodeSpec(reserved_for=("a", "c"), volumes=("u",), task_slots=4)
+    assert NodeChange(task_slots=0).applied(spec).task_slots == 0
+    assert NodeChange().applied(spec) == spec
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (NodeChange(set_labels={"a": "1"}, remove_labels=["a"]), "label 'a' is both set and"),
+        (NodeChange(reserve_for=["a"], unreserve_for=["a"]), "reservation for 'a' is both"),
+        (NodeChange(add_volumes=["a"], remove_volumes=["a"]), "volume 'a' is both"),
+        (NodeChange(task_slots=-1), "task_slots: must be 0 or more, is -1"),
+        (NodeChange(reserve_for=["a b"]), "reserved_for: must consist of letters"),
+        (NodeChange(reserve_for=[f"n{i}" for i in range(17)]), "reserved_for: must be at most 16"),
+        (NodeChange(add_volumes=["a/b"]), "volumes: must be the name of a volume"),
+        (NodeChange(add_volumes=["a" * 256]), "at most 255 characters"),
+        (NodeChange(add_volumes=[f"v{i}" for i in range(257)]), "volumes: must be at most 256"),
+    ],
+)
+def test_what_no_node_can_be_asked_is_refused(change: NodeChange, said: str) -> None:
+    with pytest.raises(InvalidError, match=said):
+        change.applied(NodeSpec())
 
 
 @in_virtual_time

@@ -402,18 +402,41 @@ class UpdateNodeRequest(_message.Message):
     AVAILABILITY_FIELD_NUMBER: _builtins.int
     SET_LABELS_FIELD_NUMBER: _builtins.int
     REMOVE_LABELS_FIELD_NUMBER: _builtins.int
+    TASK_SLOTS_FIELD_NUMBER: _builtins.int
+    RESERVE_FOR_FIELD_NUMBER: _builtins.int
+    UNRESERVE_FOR_FIELD_NUMBER: _builtins.int
+    ADD_VOLUMES_FIELD_NUMBER: _builtins.int
+    REMOVE_VOLUMES_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     """reference"""
     version: _builtins.int
     """that the change was decided on; 0: whatever it is now"""
     availability: _types_pb2.Availability.ValueType
     """UNSPECIFIED leaves it"""
+    task_slots: _builtins.int
+    """tasks at most, 0: no limit; absent leaves it"""
     @_builtins.property
     def set_labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """added or replaced"""
 
     @_builtins.property
     def remove_labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """removed; a missing one is no error"""
+
+    @_builtins.property
+    def reserve_for(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """names that tasks must tolerate; added"""
+
+    @_builtins.property
+    def unreserve_for(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """removed; a missing one is no error"""
+
+    @_builtins.property
+    def add_volumes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """names of bound volumes that live there; added"""
+
+    @_builtins.property
+    def remove_volumes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """removed; a missing one is no error"""
 
     def __init__(
@@ -424,12 +447,19 @@ class UpdateNodeRequest(_message.Message):
         availability: _types_pb2.Availability.ValueType = ...,
         set_labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         remove_labels: _abc.Iterable[_builtins.str] | None = ...,
+        task_slots: _builtins.int | None = ...,
+        reserve_for: _abc.Iterable[_builtins.str] | None = ...,
+        unreserve_for: _abc.Iterable[_builtins.str] | None = ...,
+        add_volumes: _abc.Iterable[_builtins.str] | None = ...,
+        remove_volumes: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_task_slots", b"_task_slots", "task_slots", b"task_slots"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["availability", b"availability", "node", b"node", "remove_labels", b"remove_labels", "set_labels", b"set_labels", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_task_slots", b"_task_slots", "add_volumes", b"add_volumes", "availability", b"availability", "node", b"node", "remove_labels", b"remove_labels", "remove_volumes", b"remove_volumes", "reserve_for", b"reserve_for", "set_labels", b"set_labels", "task_slots", b"task_slots", "unreserve_for", b"unreserve_for", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__task_slots: _TypeAlias = _typing.Literal["task_slots"]  # noqa: Y015
+    _WhichOneofArgType__task_slots: _TypeAlias = _typing.Literal["_task_slots", b"_task_slots"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__task_slots) -> _WhichOneofReturnType__task_slots | None: ...
 
 Global___UpdateNodeRequest: _TypeAlias = UpdateNodeRequest  # noqa: Y015
 
