@@ -39,6 +39,7 @@ from manager.dispatch.sessions import Sessions
 from manager.dispatch.statuses import Statuses
 from manager.election import Election, Leadership
 from manager.membership import LEASE_SECONDS, HeldLease, Membership
+from manager.obituaries import Obituaries, UntilGone, until_refused
 from manager.rpc.control import ControlEdge, ControlParts
 from manager.rpc.dispatch import DispatchEdge
 from manager.rpc.peers import GrpcPeers
@@ -74,6 +75,7 @@ class ManagerServer:
         clock: Clock,
         source: random.Random,
         lease_seconds: int = LEASE_SECONDS,
+        until_gone: UntilGone = until_refused,
     ) -> None:
         """Bind the port; serve nothing yet.
 
@@ -85,7 +87,8 @@ class ManagerServer:
             tls: for the server, and for calls to other managers.
             clock: the time.
             source: of ids and jitter.
-            lease_seconds: a manager that died is replaced after so long.
+            lease_seconds: a manager of which nothing is known is replaced after so long.
+            until_gone: returns when the manager that was at an address is gone.
 
         Raises:
             InvalidError: the address cannot be bound, or a TLS file cannot be read.
@@ -141,6 +144,7 @@ class ManagerServer:
             lease_seconds=lease_seconds,
         )
         self._election = Election(store, self._membership, source)
+        self._obituaries = Obituaries(store, self.view, self._membership.manager, until_gone)
         self._leaseless: asyncio.TimerHandle | None = None
 
     async def run(self, stopping: asyncio.Event, ready: Callable[[], None]) -> None:
@@ -196,6 +200,7 @@ class ManagerServer:
         self._membership.subscribe(self._lease_changed)
         sessions = group.create_task(self._sessions.run(), name="sessions")
         election = group.create_task(self._election.lead(self._lead), name="election")
+        obituaries = group.create_task(self._obituaries.run(), name="obituaries")
         await stopping.wait()
         log.info("stops", extra={"manager": self.id})
         refusing = group.create_task(self._server.stop(CALLS_GRACE_SECONDS), name="stop serving")
@@ -207,6 +212,7 @@ class ManagerServer:
         await self._statuses.close()
         self._assignments.close()
         sessions.cancel()
+        obituaries.cancel()
 
     async def _lead(self, leadership: Leadership) -> None:
         await reconcilers.lead(
