@@ -11,6 +11,7 @@ from cluster.compose import ComposeError, Source, load
 from cluster.compose.catalogue import SECTIONS, SERVICE, TOP, Key, Support, as_markdown
 
 KEYS = Path(__file__).parent / "data" / "compose" / "keys.yaml"
+EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*/compose.yaml"))
 PAGE = Path(__file__).parents[2] / "docs" / "compose.md"
 
 
@@ -34,6 +35,14 @@ def test_the_examples_of_the_documentation_are_sound() -> None:
     for example in examples:
         project = load([Source("f", example)], environment={}, directory="/", read=str, project="p")
         assert project.warnings == ()
+
+
+@pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.parent.name)
+def test_the_examples_are_sound(file: Path) -> None:
+    source = Source(file.name, file.read_text())
+    project = load([source], environment={}, directory="/", read=str, project="p")
+    assert project.services
+    assert project.warnings == ()
 
 
 @pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.title)
