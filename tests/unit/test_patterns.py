@@ -1,39 +1,28 @@
 """Regular expressions of users: what they match, and that none of them takes long."""
 
-import re
-
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from cluster.constraints.patterns import STATES_MAX, Pattern
+from cluster.constraints.patterns import Pattern
 from cluster.errors import InvalidError
 
-SIGNS = "abAB1_. -"
-ATOMS = st.sampled_from(
+
+@pytest.mark.parametrize(
+    ("text", "value", "holds"),
     [
-        *("a", "b", "B", "1", ".", r"\.", "-", r"\d", r"\D", r"\w", r"\W", r"\s", r"\S"),
-        *("[ab]", "[^a]", "[a-b1]", "[^A-B]", r"[\d.]", "[]a]", "[a-]", r"[\]-a]"),
-    ]
+        ("ssd|nvme", "nvme", True),
+        ("ssd", "my-ssd", False),
+        ("ssd", "ssd-1", False),
+        ("SSD-[0-9]+", "ssd-12", True),
+        (r"rack\d{2}", "rack07", True),
+        ("a.b", "a\nb", True),
+        ("", "", True),
+        (r"\$", "$", True),
+    ],
 )
-QUANTIFIERS = st.sampled_from(["*", "+", "?", "{2}", "{0}", "{1,}", "{0,2}", "{1,3}"])
-PATTERNS = st.recursive(
-    ATOMS,
-    lambda inner: st.one_of(
-        st.lists(inner, max_size=4).map("".join),
-        st.lists(inner, min_size=1, max_size=3).map(lambda parts: f"({'|'.join(parts)})"),
-        st.tuples(inner, QUANTIFIERS).map(lambda parts: f"(?:{parts[0]}){parts[1]}"),
-    ),
-    max_leaves=8,
-)
-
-
-@settings(deadline=None)
-@given(PATTERNS, st.lists(st.text(SIGNS, max_size=6), min_size=1, max_size=8))
-def test_a_pattern_matches_what_pythons_own_would(text: str, values: list[str]) -> None:
-    ours, theirs = Pattern(text), re.compile(text, re.IGNORECASE | re.DOTALL)
-    for value in values:
-        assert ours.matches(value) is bool(theirs.fullmatch(value)), value
+def test_a_pattern_is_held_against_the_whole_value_whatever_its_case(
+    text: str, value: str, *, holds: bool
+) -> None:
+    assert Pattern(text).matches(value) is holds
 
 
 @pytest.mark.parametrize("text", ["(a+)+b", "(a|a)*b", "(a|aa)+b", ".*.*.*.*.*b", "(a?){90}a{90}b"])
@@ -42,42 +31,24 @@ def test_no_pattern_takes_more_steps_than_states_times_signs(text: str) -> None:
     assert not Pattern(text).matches("a" * 1_000)
 
 
-def test_what_a_pattern_remembers_does_not_change_what_it_says() -> None:
-    pattern = Pattern("(a|b)*a(a|b){12}")  # thousands of sets of states: more than are kept
-    told = [format(number, "b").replace("0", "a").replace("1", "b") for number in range(6_000)]
-    wanted = [len(text) > 12 and text[-13] == "a" for text in told]
-    assert [pattern.matches(text) for text in told] == wanted
-    assert [pattern.matches(text) for text in told] == wanted
-
-
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("a)", "character 2: ')' without '('"),
-        ("(a", "character 1: '(' is not closed"),
-        ("b[a", "character 2: '[' is not closed"),
-        ("[]", "'[' is not closed"),
-        ("*a", "nothing to repeat before '*'"),
-        ("a|+", "nothing to repeat"),
-        ("a**", "two quantifiers in a row"),
-        ("a+?", "two quantifiers in a row"),
-        ("a{", "needs counts"),
-        ("a{x}", "needs counts"),
-        ("a{3,2}", "wrong order"),
-        ("[b-a]", "wrong order"),
+        ("a)", "unexpected )"),
+        ("(a", "missing )"),
+        ("b[a", "missing ]"),
+        ("*a", "no argument for repetition operator"),
+        ("a{3,2}", "invalid repetition size"),
+        ("[b-a]", "invalid character class range"),
         ("^a", "leave out '^'"),
         ("a$", "leave out '$'"),
-        ("(?=a)", "only '(?:' is known"),
-        (r"\b", "is not known"),
-        (r"a\1", "is not known"),
-        ("a\\", "is not known"),
+        ("(?=a)", "invalid perl operator"),
+        (r"a\1", "invalid escape sequence"),
         ("a" * 251, "251 characters; at most 250"),
-        ("(" * 21 + "a" + ")" * 21, "more than 20 parentheses"),
-        ("((a{99}){99}){99}", f"at most {STATES_MAX}"),
-        ("(){999999999}", f"at most {STATES_MAX}"),
+        ("((a{99}){99}){99}", "invalid repetition size"),
     ],
 )
-def test_a_refusal_says_where_and_why(text: str, said: str) -> None:
+def test_a_refusal_says_why(text: str, said: str) -> None:
     with pytest.raises(InvalidError) as refusal:
         Pattern(text)
     assert said in str(refusal.value)
