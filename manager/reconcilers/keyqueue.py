@@ -12,6 +12,7 @@ K = TypeVar("K")
 
 BACKOFF_SECONDS_FIRST = 0.05
 BACKOFF_SECONDS_MAX = 5.0  # a key that keeps failing is tried this often: visible, not busy
+LATER_SECONDS_MIN = 0.001  # a remainder smaller than the clock's own steps would never pass
 TAKE_MAX = 1000  # keys a round: bounds the work that is thrown away when a commit fails
 
 
@@ -38,7 +39,7 @@ class KeyQueue(Generic[K]):
     def put_later(self, key: K, seconds: float) -> None:
         """Make *key* due in so many seconds, unless it is so sooner."""
         loop = asyncio.get_running_loop()
-        at = loop.time() + max(0.0, seconds)
+        at = loop.time() + max(LATER_SECONDS_MIN, seconds)
         timer = self._timers.get(key)
         if timer is not None:
             if timer.when() <= at:
