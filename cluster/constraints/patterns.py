@@ -172,10 +172,7 @@ def _sequence(parts: list[_Tree]) -> _Tree:
 def _either(branches: list[_Tree]) -> _Tree:
     def write(builder: _Builder, start: int, end: int) -> None:
         for branch in branches:
-            # A state of its own, lest a loop at the branch's beginning reach the others.
-            own = builder.state(None)
-            builder.lead(start, own)
-            branch(builder, own, end)
+            branch(builder, start, end)
 
     return write
 

@@ -16,6 +16,7 @@ from cluster.errors import (
 from cluster.model import (
     Availability,
     ClusterSpec,
+    ContainerSpec,
     Manager,
     ManagerId,
     NodeSpec,
@@ -25,8 +26,10 @@ from cluster.model import (
     SessionId,
     Task,
     TaskId,
+    TaskSpec,
     TaskState,
 )
+from cluster.resources import Resources
 from manager.control.access import Access
 from manager.control.cluster import Clusters, StoreMember, establish
 from manager.control.nodes import NodeChange, Nodes
@@ -167,6 +170,29 @@ async def test_a_node_update_that_changes_nothing_writes_nothing() -> None:
         )
         await nodes_of(site).update("n1", change)
         assert not site.store.commits
+
+
+@in_virtual_time
+async def test_what_is_reserved_of_a_node_adds_up_in_every_dimension() -> None:
+    async with sites() as [site]:
+        amounts = Resources(cpu_nanos=3, memory_bytes=5, generic={"gpu": 2, "disk": 1})
+        template = TaskSpec(container=ContainerSpec(image="web"), reservations=amounts)
+        others = TaskSpec(
+            container=ContainerSpec(image="db"), reservations=Resources(generic={"gpu": 1})
+        )
+        await site.write(
+            node("n1"),
+            *service("web", task=template),
+            *service("db", task=others),
+            task("t1", on="n1", state=TaskState.RUNNING),
+            task("t2", on="n1", state=TaskState.ASSIGNED, slot=2),
+            task("t3", on="n1", of="db", state=TaskState.RUNNING),
+            task("ended", on="n1", state=TaskState.FAILED, slot=3),
+        )
+        summary = await nodes_of(site).get("n1")
+        assert summary.reserved == Resources(
+            cpu_nanos=6, memory_bytes=10, generic={"gpu": 5, "disk": 2}
+        )
 
 
 @pytest.mark.parametrize("label", ["", "two words", "a=b", "x" * 300])

@@ -8,7 +8,7 @@ import pytest
 from grpc import aio
 
 from cluster import status
-from cluster.api.v1 import types_pb2
+from cluster.api.v1 import control_pb2, types_pb2
 from cluster.errors import (
     ClusterError,
     ConflictError,
@@ -22,7 +22,8 @@ from cluster.errors import (
     UnavailableError,
 )
 from cluster.model import Availability
-from manager.rpc.messages import availability_from
+from manager.control.nodes import NodeChange
+from manager.rpc.messages import availability_from, node_change_from
 from manager.rpc.refusals import refusals
 from manager.store.interface import (
     GuardFailedError,
@@ -139,3 +140,27 @@ def test_an_availability_that_is_left_out_is_none_and_an_unknown_one_is_refused(
     assert availability_from(types_pb2.AVAILABILITY_DRAIN) is Availability.DRAIN
     with pytest.raises(InvalidError):
         availability_from(99)
+
+
+def test_a_change_of_a_node_arrives_as_it_was_meant() -> None:
+    assert node_change_from(control_pb2.UpdateNodeRequest(node="n1")) == NodeChange()
+    whole = control_pb2.UpdateNodeRequest(
+        availability=types_pb2.AVAILABILITY_PAUSE,
+        set_labels={"a": "1"},
+        remove_labels=["b"],
+        task_slots=0,
+        reserve_for=["c"],
+        unreserve_for=["d"],
+        add_volumes=["e"],
+        remove_volumes=["f"],
+    )
+    assert node_change_from(whole) == NodeChange(
+        availability=Availability.PAUSE,
+        set_labels={"a": "1"},
+        remove_labels=("b",),
+        task_slots=0,
+        reserve_for=("c",),
+        unreserve_for=("d",),
+        add_volumes=("e",),
+        remove_volumes=("f",),
+    )
