@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from cluster.clock import Clock
 from cluster.errors import InternalError
 from cluster.lifecycle import wanted
-from cluster.model import NodeId, Task, TaskSpec, TaskState
+from cluster.model import NodeId, ServiceSpec, Strategy, Task, TaskSpec, TaskState
 from manager.control import summaries
 from manager.control.access import Access
 from manager.control.references import find_node, find_service, find_task, node_name, task_name
 from manager.control.summaries import TaskSummary
 from manager.view import View
-from scheduler import Demand, Explanation, explain, snapshot_of
+from scheduler import Explanation, Ledger, explain
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +93,8 @@ class Tasks:
     async def explain(self, reference: str) -> TaskExplanation:
         """Tell, node by node, why a task is or is not there."""
         task = await self._access.read(lambda: find_task(self._view, reference))
-        _, spec = await self.get(task.id)
-        explanation = _judge(self._view, task, spec)
+        await self.get(task.id)
+        explanation = _judge(self._view, task)
         verdicts = [
             NodeVerdict(each.node_id, each.node_name, tuple(map(str, each.reasons)))
             for each in explanation.verdicts
@@ -127,17 +127,22 @@ def _stack_of(view: View, task: Task) -> str:
     return version.spec.stack if version else ""
 
 
-def _judge(view: View, task: Task, spec: TaskSpec) -> Explanation:
+def _judge(view: View, task: Task) -> Explanation:
     """Ask the scheduler as if the task had no room anywhere yet."""
 
-    def spec_of(other: Task) -> TaskSpec | None:
-        version = view.version_of(other)
-        return version.spec.task if version else None
+    def spec_of(each: Task) -> ServiceSpec | None:
+        version = view.version_of(each)
+        return version.spec if version else None
 
-    others = (other for other in view.tasks.values() if other.id != task.id)
-    snapshot = snapshot_of(view.nodes.values(), others, spec_of)
+    ledger = Ledger(spec_of)
+    for node in view.nodes.values():
+        ledger.apply_node(node)
+    for other in view.tasks.values():
+        if other.id != task.id:
+            ledger.apply_task(other)
     pinned = NodeId("") if task.slot else task.node_id
-    return explain(snapshot, Demand.of(task.service_id, spec), node_id=pinned)
+    strategy = view.cluster.spec.strategy if view.cluster else Strategy.BINPACK
+    return explain(ledger.snapshot(), ledger.demand_of(task), node_id=pinned, strategy=strategy)
 
 
 def _told(view: View, task: Task, explanation: Explanation, now: float) -> str:
