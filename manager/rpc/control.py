@@ -192,10 +192,16 @@ class ControlEdge(ControlServicer):
                 summary=explained.text,
                 verdicts=[
                     pb.NodeVerdict(
-                        node_id=each.node_id, hostname=each.hostname, reasons=each.reasons
+                        node_id=each.node_id,
+                        hostname=each.hostname,
+                        reasons=each.reasons,
+                        rank=[pb.RankTerm(name=name, value=value) for name, value in each.rank],
                     )
                     for each in explained.verdicts
                 ],
+                nearest=explained.told.nearest,
+                fixes=explained.told.fixes,
+                preference=explained.told.preference,
             )
 
     # --- stacks ---

@@ -33,12 +33,14 @@ from cluster.resources import Resources
 from manager.control.access import Access
 from manager.control.cluster import Clusters, StoreMember, establish
 from manager.control.nodes import NodeChange, Nodes
+from manager.control.picture import CHANGES_UNASKED_MAX, Picture
 from manager.control.references import find_node, find_service, find_task
 from manager.control.tasks import Tasks
 from manager.control.usage import Usages
 from manager.dispatch.log_broker import LogBatch
 from manager.dispatch.open_session import HeardUsage, LogsAsked
 from manager.store.memory import MemoryStore
+from manager.view import Batch, Change
 from tests.fakes.sites import Site, node, node_id, service, sites, task
 from tests.fakes.virtual_time import LoopClock, in_virtual_time
 
@@ -70,7 +72,7 @@ def nodes_of(site: Site, peers: FakePeers | None = None) -> Nodes:
 
 
 def tasks_of(site: Site) -> Tasks:
-    return Tasks(Access(site.store, site.view), LoopClock())
+    return Tasks(Access(site.store, site.view), Picture(site.view), LoopClock())
 
 
 def session(name: str, manager: str = "m1") -> Session:
@@ -315,6 +317,72 @@ async def test_an_explanation_says_why_a_task_waits_or_where_it_is() -> None:
         text, verdicts = await told(site, task("t", on="n1", state=TaskState.RUNNING))
         assert text == "web.1 is running on node 'n1'"
         assert verdicts["n1"] == (), "a task must not be in its own way"
+
+
+@in_virtual_time
+async def test_an_explanation_follows_what_changes_and_says_what_would_help() -> None:
+    async with sites() as [site]:
+        big = Resources(cpu_nanos=3 * 10**9)
+        template = TaskSpec(container=ContainerSpec(image="web"), reservations=big)
+        await site.write(*service("web", task=template), node("n1", cpus=4), node("n2", cpus=4))
+        tasks = tasks_of(site)
+        await site.write(task("t", state=TaskState.PENDING))
+        first = await tasks.explain("t")
+        assert {each.hostname for each in first.verdicts if not each.reasons} == {"n1", "n2"}
+        assert first.verdicts[0].rank
+        assert first.told.preference.startswith("n1 comes before n2: ")
+        assert (first.told.nearest, first.told.fixes) == ("", ())
+
+        await site.write(
+            task("other", on="n1", slot=2, state=TaskState.RUNNING),
+            msgspec.structs.replace(node("n2"), spec=NodeSpec(availability=Availability.PAUSE)),
+        )
+        second = await tasks.explain("t")
+        assert second.told.nearest == "n1: short of 2 CPU"
+        assert second.told.fixes == ("free 2 CPU on n1", "make n2 active")
+        assert second.told.preference == ""
+
+        await site.erase(task("other"))
+        third = await tasks.explain("t")
+        assert third.told.preference == "n1 is the only node that takes it"
+
+
+@in_virtual_time
+async def test_the_schedulers_picture_is_made_once_followed_and_dropped_when_nobody_asks() -> None:
+    async with sites() as [site]:
+        await site.write(*service("web"), node("n1"), task("t", on="n1", state=TaskState.RUNNING))
+        picture = Picture(site.view)
+        assert not site.view._listeners[1:], "nobody has asked yet"
+        listeners = len(site.view._listeners)
+        ledger = await picture.ledger()
+        assert ledger.snapshot().nodes[node_id("n1")].task_count == 1
+        await site.write(task("u", on="n1", slot=2, state=TaskState.RUNNING), node("n2"))
+        await site.erase(task("t"))
+        assert await picture.ledger() is ledger
+        counts = {id_: n.task_count for id_, n in ledger.snapshot().nodes.items()}
+        assert counts == {node_id("n1"): 1, node_id("n2"): 0}
+        await site.erase(node("n2"))
+        assert node_id("n2") not in ledger.snapshot().nodes
+
+        for number in range(CHANGES_UNASKED_MAX + 1):
+            picture._follow(ledger, Batch(number, [Change(None, node("n1"))]))
+        assert len(site.view._listeners) == listeners
+        assert await picture.ledger() is not ledger
+
+
+@in_virtual_time
+async def test_what_changes_while_the_picture_is_made_is_in_it() -> None:
+    async with sites() as [site]:
+        old = [task(f"t{n}", on="n1", slot=n, state=TaskState.RUNNING) for n in range(1, 2_501)]
+        await site.write(*service("web"), node("n1"))
+        for start in range(0, len(old), 100):
+            await site.write(*old[start : start + 100])
+        making = asyncio.create_task(Picture(site.view).ledger())
+        await asyncio.sleep(0)  # it has read some
+        await site.erase(old[-1], old[0])
+        await site.write(task("new", on="n1", slot=9_999, state=TaskState.RUNNING))
+        ledger = await making
+        assert ledger.snapshot().nodes[node_id("n1")].task_count == len(old) - 1
 
 
 # --- the cluster ------------------------------------------------------------------------------
