@@ -186,23 +186,7 @@ class ControlEdge(ControlServicer):
         self, request: pb.ExplainTaskRequest, context: Context
     ) -> pb.ExplainTaskResponse:
         async with refusals(context):
-            explained = await self._parts.tasks.explain(request.task)
-            return pb.ExplainTaskResponse(
-                task=messages.task_summary(explained.summary),
-                summary=explained.text,
-                verdicts=[
-                    pb.NodeVerdict(
-                        node_id=each.node_id,
-                        hostname=each.hostname,
-                        reasons=each.reasons,
-                        rank=[pb.RankTerm(name=name, value=value) for name, value in each.rank],
-                    )
-                    for each in explained.verdicts
-                ],
-                nearest=explained.told.nearest,
-                fixes=explained.told.fixes,
-                preference=explained.told.preference,
-            )
+            return messages.explanation(await self._parts.tasks.explain(request.task))
 
     # --- stacks ---
 

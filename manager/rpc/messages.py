@@ -20,6 +20,7 @@ from manager.control.cluster import ClusterInfo
 from manager.control.log_reading import LogChunk
 from manager.control.nodes import NodeChange
 from manager.control.summaries import NodeSummary, ServiceSummary, StackSummary, TaskSummary
+from manager.control.tasks import TaskExplanation
 from manager.control.watching import Seen
 from manager.dispatch.log_broker import LogEntry, LogStream
 from manager.dispatch.open_session import HeardUsage, LogsAsked
@@ -59,6 +60,25 @@ def task_summary(value: TaskSummary) -> control_pb2.TaskSummary:
         service_name=value.service_name,
         node_hostname=value.node_hostname,
         image=value.image,
+    )
+
+
+def explanation(value: TaskExplanation) -> control_pb2.ExplainTaskResponse:
+    return control_pb2.ExplainTaskResponse(
+        task=task_summary(value.summary),
+        summary=value.text,
+        verdicts=[
+            control_pb2.NodeVerdict(
+                node_id=each.node_id,
+                hostname=each.hostname,
+                reasons=each.reasons,
+                rank=[control_pb2.RankTerm(name=name, value=number) for name, number in each.rank],
+            )
+            for each in value.verdicts
+        ],
+        nearest=value.told.nearest,
+        fixes=value.told.fixes,
+        preference=value.told.preference,
     )
 
 

@@ -307,6 +307,14 @@ def test_a_picture_has_a_tile_for_each_node_and_a_segment_for_each_service() -> 
         assert 0 <= box.y <= box.y + box.height <= drawn.height
 
 
+def test_segments_stand_side_by_side() -> None:
+    report = simulated("node,cpu,memory\nn1,4,8g\n", "task,cpu,memory\na,1,1g\nb,2,2g\n")
+    drawn = scene.scene(report, "")
+    one, other = (box for box in drawn.boxes if box.title.startswith("n1 cpu: "))
+    assert one.width == pytest.approx(scene.TILE_WIDTH / 4)
+    assert other.x == pytest.approx(one.x + one.width)
+
+
 def test_a_picture_of_very_many_nodes_has_an_end() -> None:
     count = scene.TILES_MAX + 5
     nodes = "node,cpu,memory\n" + "".join(f"n{number},1,1g\n" for number in range(count))
@@ -353,17 +361,18 @@ def dots(picture: bytes) -> tuple[int, int, Callable[[int, int], tuple[int, ...]
 
 def test_a_png_has_every_box_in_its_place_and_letters_of_dots() -> None:
     red, ink, paper = (255, 0, 0), scene.INK, scene.PAPER
-    boxes = (Box(2, 3, 4, 5, red), Box(18, 8, 9, 9, red))  # one of them leaves the picture
+    boxes = (Box(2, 3, 4, 5, red), Box(18, 8, 9, 9, red), Box(-3, -2, 4, 3, red))  # two leave it
     width, height, dot = dots(png.png(Scene(20, 12, boxes, (Label(8, 8, "L1", 5),))))
     assert (width, height) == (20, 12)
     assert {(x, y) for x in range(20) for y in range(12) if dot(x, y) == red} == {
         *((x, y) for x in range(2, 6) for y in range(3, 8)),
         *((x, y) for x in range(18, 20) for y in range(8, 12)),
+        (0, 0),
     }
     assert [
         "".join("#" if dot(x, y) == ink else "." for x in range(8, 15)) for y in range(3, 8)
     ] == ["#....#.", "#...##.", "#....#.", "#....#.", "###.###"]
-    assert dot(0, 0) == paper
+    assert dot(1, 0) == paper
 
 
 def test_every_letter_has_dots_of_its_own() -> None:

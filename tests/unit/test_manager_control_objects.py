@@ -348,6 +348,24 @@ async def test_an_explanation_follows_what_changes_and_says_what_would_help() ->
 
 
 @in_virtual_time
+async def test_a_task_is_explained_as_if_it_had_no_place_and_keeps_its_place_for_others() -> None:
+    async with sites() as [site]:
+        big = Resources(cpu_nanos=3 * 10**9)
+        template = TaskSpec(container=ContainerSpec(image="web"), reservations=big)
+        await site.write(
+            *service("web", task=template),
+            node("n1", cpus=4),
+            task("t", on="n1", state=TaskState.RUNNING),
+            task("u", slot=2, state=TaskState.PENDING),
+        )
+        tasks = tasks_of(site)
+        for _ in range(2):
+            placed, waiting = await tasks.explain("t"), await tasks.explain("u")
+            assert placed.verdicts[0].reasons == (), "a task must not be in its own way"
+            assert waiting.verdicts[0].reasons == ("short of 2 CPU",)
+
+
+@in_virtual_time
 async def test_the_schedulers_picture_is_made_once_followed_and_dropped_when_nobody_asks() -> None:
     async with sites() as [site]:
         await site.write(*service("web"), node("n1"), task("t", on="n1", state=TaskState.RUNNING))

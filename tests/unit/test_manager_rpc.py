@@ -21,9 +21,12 @@ from cluster.errors import (
     StateError,
     UnavailableError,
 )
-from cluster.model import Availability
+from cluster.model import Availability, NodeId, ServiceId, Task, TaskId
+from manager.control.explaining import Told
 from manager.control.nodes import NodeChange
-from manager.rpc.messages import availability_from, node_change_from
+from manager.control.summaries import TaskSummary
+from manager.control.tasks import NodeVerdict, TaskExplanation
+from manager.rpc.messages import availability_from, explanation, node_change_from
 from manager.rpc.refusals import refusals
 from manager.store.interface import (
     GuardFailedError,
@@ -164,3 +167,25 @@ def test_a_change_of_a_node_arrives_as_it_was_meant() -> None:
         add_volumes=("e",),
         remove_volumes=("f",),
     )
+
+
+def test_an_explanation_leaves_with_all_that_it_says() -> None:
+    task = Task(id=TaskId("t"), service_id=ServiceId("s"), spec_version=1)
+    value = TaskExplanation(
+        TaskSummary(task, "web", "n1", "web:1"),
+        "web.1 waits",
+        (
+            NodeVerdict(NodeId("a"), "host-a", (), (("empty", 0), ("leftover", 0.5))),
+            NodeVerdict(NodeId("b"), "host-b", ("down", "short of 1 CPU")),
+        ),
+        Told("host-b: down", ("free 1 CPU on host-b",), "host-a comes first"),
+    )
+    message = explanation(value)
+    assert (message.task.task.id, message.summary) == ("t", "web.1 waits")
+    first, second = message.verdicts
+    assert (first.node_id, first.hostname) == ("a", "host-a")
+    assert [(term.name, term.value) for term in first.rank] == [("empty", 0.0), ("leftover", 0.5)]
+    assert list(second.reasons) == ["down", "short of 1 CPU"]
+    assert message.nearest == "host-b: down"
+    assert list(message.fixes) == ["free 1 CPU on host-b"]
+    assert message.preference == "host-a comes first"
