@@ -27,6 +27,7 @@ from manager.control.access import Access
 from manager.control.cluster import Clusters, Members, establish
 from manager.control.logs import Logs
 from manager.control.nodes import Nodes
+from manager.control.picture import Picture
 from manager.control.services import Services
 from manager.control.stacks import Stacks
 from manager.control.tasks import Tasks
@@ -120,7 +121,7 @@ class ManagerServer:
             nodes=Nodes(access, usages),
             usages=usages,
             services=Services(access, self._ids, clock),
-            tasks=Tasks(access, clock),
+            tasks=Tasks(access, Picture(self.view), clock),
             stacks=Stacks(access, self._ids, clock),
             watching=self._watching,
             logs=Logs(access, broker, self._peers, self.id),

@@ -9,7 +9,6 @@ from typing import Any
 from cluster.model import PublishedPort, Service
 from clusterctl.answers import (
     NodeSummary,
-    NodeVerdict,
     ServiceSummary,
     StackSummary,
     StoreMember,
@@ -248,15 +247,4 @@ def members() -> Kind[StoreMember]:
         ),
         row=plain,
         identity=lambda each: each.endpoint,
-    )
-
-
-def verdicts() -> Kind[NodeVerdict]:
-    return Kind(
-        columns=(
-            ("NODE", lambda each: each.hostname or short(each.node_id)),
-            ("VERDICT", lambda each: "; ".join(each.reasons) or "would take it"),
-        ),
-        row=plain,
-        identity=lambda each: each.node_id,
     )

@@ -14,7 +14,7 @@ from cluster.api.v1.control_pb2_grpc import ControlServicer
 from cluster.model import ClusterSpec, ServiceSpec
 from manager.control.cluster import Clusters
 from manager.control.logs import Logs
-from manager.control.nodes import NodeChange, Nodes
+from manager.control.nodes import Nodes
 from manager.control.services import Services
 from manager.control.stacks import Stacks
 from manager.control.tasks import Tasks
@@ -96,16 +96,7 @@ class ControlEdge(ControlServicer):
         self, request: pb.UpdateNodeRequest, context: Context
     ) -> pb.UpdateNodeResponse:
         async with refusals(context):
-            change = NodeChange(
-                availability=messages.availability_from(request.availability),
-                set_labels=dict(request.set_labels),
-                remove_labels=tuple(request.remove_labels),
-                task_slots=request.task_slots if request.HasField("task_slots") else None,
-                reserve_for=tuple(request.reserve_for),
-                unreserve_for=tuple(request.unreserve_for),
-                add_volumes=tuple(request.add_volumes),
-                remove_volumes=tuple(request.remove_volumes),
-            )
+            change = messages.node_change_from(request)
             node = await self._parts.nodes.update(request.node, change, version=request.version)
             return pb.UpdateNodeResponse(node=messages.node(node))
 
@@ -195,17 +186,7 @@ class ControlEdge(ControlServicer):
         self, request: pb.ExplainTaskRequest, context: Context
     ) -> pb.ExplainTaskResponse:
         async with refusals(context):
-            explained = await self._parts.tasks.explain(request.task)
-            return pb.ExplainTaskResponse(
-                task=messages.task_summary(explained.summary),
-                summary=explained.text,
-                verdicts=[
-                    pb.NodeVerdict(
-                        node_id=each.node_id, hostname=each.hostname, reasons=each.reasons
-                    )
-                    for each in explained.verdicts
-                ],
-            )
+            return messages.explanation(await self._parts.tasks.explain(request.task))
 
     # --- stacks ---
 

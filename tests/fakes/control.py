@@ -74,6 +74,7 @@ class FakeControl(ControlServicer):
         self.hooks: dict[str, Callable[[], None]] = {}
         self.logs: list[wire.StreamLogsMessage] = []
         self.verdicts: list[wire.NodeVerdict] = []
+        self.explained: dict[str, Any] = {}
         self._changed = threading.Condition(threading.RLock())
         self._counter = 0
         self._server: grpc.Server | None = None
@@ -501,7 +502,10 @@ class FakeControl(ControlServicer):
         with self._answering("ExplainTask", context):
             task = self._task(request.task)
             return wire.ExplainTaskResponse(
-                task=self._task_summary(task), summary="waits for a node", verdicts=self.verdicts
+                task=self._task_summary(task),
+                summary="waits for a node",
+                verdicts=self.verdicts,
+                **self.explained,
             )
 
     def stack(self, name: str) -> Stack:

@@ -463,6 +463,40 @@ def test_task_listing_details_and_explanation(run: Run, control: FakeControl, we
     assert rows(run("task", "explain", task.id, "--format", "json"))["verdicts"][0]["hostname"]
 
 
+def test_an_explanation_says_why_here_what_would_help_and_how_nodes_compare(
+    run: Run, control: FakeControl, web: Service
+) -> None:
+    task = control.tasks_of(web)[0]
+    rank = [wire.RankTerm(name="empty", value=0), wire.RankTerm(name="leftover", value=0.125)]
+    control.verdicts = [
+        wire.NodeVerdict(node_id=f"n{number}", hostname=f"host{number}", rank=rank)
+        for number in range(21)
+    ] + [wire.NodeVerdict(node_id="x", hostname="far", reasons=["down", "short of cpu"])]
+    control.explained = {
+        "nearest": "far: down",
+        "fixes": ["free 1 CPU on far", "make far active"],
+        "preference": "host0 comes before host1",
+    }
+    lines = run("task", "explain", task.id).stdout.splitlines()
+    assert "Why this node:    host0 comes before host1" in lines
+    assert "Nearest:          far: down" in lines
+    assert (
+        lines[lines.index("What would help:  free 1 CPU on far") + 1].strip() == "make far active"
+    )
+    assert re.split("  +", next(line for line in lines if line.startswith("NODE"))) == [
+        "NODE", "EMPTY", "LEFTOVER", "VERDICT",
+    ]  # fmt: skip
+    assert re.split("  +", next(line for line in lines if line.startswith("host0 "))) == [
+        "host0", "0", "0.125", "would take it",
+    ]  # fmt: skip
+    assert lines[-1] == "and 2 nodes more: --all shows them"
+    whole = run("task", "explain", "--all", task.id).stdout.splitlines()
+    assert whole[-1].split(maxsplit=1) == ["far", "down; short of cpu"]
+    assert run("task", "explain", task.id, "--format", '{{join .Fixes ", "}}').stdout == (
+        "free 1 CPU on far, make far active\n"
+    )
+
+
 # --- the rest ---
 
 

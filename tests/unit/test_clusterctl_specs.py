@@ -81,7 +81,7 @@ def test_generic_resources_and_where_tasks_run_are_changed_one_by_one() -> None:
     second = edited(
         first,
         Edit(
-            reserve_generic=(("gpu", 0), ("disk", 4)),
+            reserve_generic=(("gpu", 0),),
             spread_rm=("node.labels.zone",),
             tolerate_rm=("gpu",),
             strategy="cluster",
@@ -89,7 +89,7 @@ def test_generic_resources_and_where_tasks_run_are_changed_one_by_one() -> None:
             preempts=False,
         ),
     )
-    assert second.task.reservations.generic == {"disk": 4}
+    assert second.task.reservations.generic == {"disk": 1}
     assert [each.key for each in second.task.placement.preferences] == ["node.id"]
     assert second.task.placement.tolerates == ()
     assert second.task.placement.strategy is None

@@ -188,6 +188,7 @@ OURS = "services:\n  web:\n    image: web\n    x-shoal:\n      "
         ("affinity: [web, db]", "5:23: services.web.x-shoal.affinity[1].service: there is no service 'db' in this stack; of one elsewhere give the full name and external: true"),
         ("affinity: [{topology: node.id}]", "5:18: services.web.x-shoal.affinity[0]: expected a service"),
         ("{affinity: web, anti_affinity: [web, {service: web, topology: zone}]}", "5:69: services.web.x-shoal.anti_affinity[1].topology: unknown key 'zone'; valid are node.id, node.hostname, node.ip, node.role, node.platform.os, node.platform.arch, node.labels.NAME, engine.labels.NAME; did you mean 'node.labels.zone'?"),
+        ("{affinity: web, anti_affinity: {service: web, weight: -1}}", "5:61: services.web.x-shoal.anti_affinity[0].weight: must be 0 to 100, is -1"),
         ("affinity: [web, {service: a b, external: true}]", "5:33: services.web.x-shoal.affinity[1].service: must consist of letters, digits, '-' and '_' and begin and end with a letter or digit, is 'a b'"),
         ("affinity: {service: web, weight: 101}", "5:40: services.web.x-shoal.affinity[0].weight: must be 0 to 100, is 101"),
         ("prefer: [{weight: 1}]", "5:16: services.web.x-shoal.prefer[0]: expected a constraint such as node.labels.disk == ssd"),

@@ -307,6 +307,21 @@ def test_every_honoured_key_is_in_the_full_example(monkeypatch: pytest.MonkeyPat
     assert asked - elsewhere == honoured - elsewhere
 
 
+def test_a_bound_volume_lives_where_it_is_said_to_and_is_not_made_elsewhere() -> None:
+    text = """
+        services: {web: {image: web, volumes: ["data:/data", "loose:/loose", "/nameless"]}}
+        volumes: {data: {external: true, x-shoal: {bound: true}}, loose: {}}
+    """
+    project = loaded(text)
+    assert project.warnings == ()
+    mounts = project.services[0].task.container.mounts
+    assert [(mount.source, mount.bound) for mount in mounts] == [
+        ("data", True),
+        ("demo_loose", False),
+        ("", False),
+    ]
+
+
 def test_the_document_means_the_same_as_the_file(full: Project) -> None:
     text = as_yaml(full.document())
 
