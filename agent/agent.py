@@ -11,10 +11,13 @@ import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
 
+import msgspec
+
 from agent import host
 from agent.channel import Dialer
 from agent.heartbeats import Heartbeats
 from agent.identity import Identity, IdentityFiles
+from agent.image_news import ImageNews
 from agent.link import Link, SessionCall
 from agent.log_publisher import LogPublisher
 from agent.managers import Managers
@@ -72,6 +75,7 @@ class Agent:
         self._source = source
         self._booted_at = booted_at
         self._on_session = on_session
+        self._images = ImageNews(runtime, source)
         self._managers = Managers(settings.managers, source)
         self._link = Link(
             self,
@@ -112,7 +116,9 @@ class Agent:
                 last_error = str(error)
                 await asyncio.sleep(ENGINE_RETRY_SECONDS)
             else:
-                return self._take_info(info)
+                described = self._take_info(info)
+                images = await self._images.look()
+                return msgspec.structs.replace(described, images=images)
 
     async def speak(
         self,
@@ -123,11 +129,12 @@ class Agent:
     ) -> NoReturn:
         worker, meter = self._join(ClusterId(first.cluster_id))
         self._managers.told(first.managers)
+        without_images = msgspec.structs.replace(description, images=())
         opened = Opened(
             id=SessionId(first.session_id),
             engine_silence=self._engine_silence,
             told_managers=self._managers.told,
-            is_stale=lambda: self._description != description,
+            is_stale=lambda: self._description != without_images,
         )
         heartbeats = Heartbeats(
             stub,
@@ -142,7 +149,14 @@ class Agent:
             logs.wanted(wish)
         self._on_session()
         await Session(
-            opened, stub, call, worker, heartbeats=heartbeats, logs=logs, source=self._source
+            opened,
+            stub,
+            call,
+            worker,
+            heartbeats=heartbeats,
+            logs=logs,
+            tell_images=lambda: self._images.tell(stub, opened.id, description.images),
+            source=self._source,
         ).run()
 
     # --- inside -------------------------------------------------------------------------------

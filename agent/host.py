@@ -19,6 +19,7 @@ def describe(settings: AgentSettings, info: EngineInfo) -> NodeDescription:
         engine_version=info.version,
         engine_labels=dict(info.labels),
         agent_version=__version__,
+        generic_items=settings.generic_items(),
     )
 
 

@@ -1,8 +1,8 @@
 """One session with one manager: from its opening to whatever ends it.
 
-Five things go on in a session, and the end of any ends them all: its stream (managers, wishes
-for logs), heartbeats, the stream of assignments, reports, and a look at whether Docker answers
-at all. A session is worth nothing by itself: whatever ends it, the next one begins with a
+Six things go on in a session, and the end of any ends them all: its stream (managers, wishes
+for logs), heartbeats, the stream of assignments, reports, a look at whether Docker answers at
+all, and news of the host's images. A session is worth nothing by itself: whatever ends it, the next one begins with a
 complete set of assignments and all reports that were not acknowledged.
 
 A failed report or a broken stream of assignments does not end it while heartbeats get through:
@@ -12,9 +12,9 @@ the manager may be well and its store not.
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
 from grpc import aio
@@ -78,6 +78,7 @@ class Session:
         *,
         heartbeats: Heartbeats,
         logs: LogPublisher,
+        tell_images: Callable[[], Coroutine[Any, Any, NoReturn]],
         source: random.Random,
     ) -> None:
         self._opened = opened
@@ -86,6 +87,7 @@ class Session:
         self._worker = worker
         self._heartbeats = heartbeats
         self._logs = logs
+        self._tell_images = tell_images
         self._source = source
 
     async def run(self) -> NoReturn:
@@ -102,6 +104,7 @@ class Session:
                     self._follow_assignments,
                     self._report,
                     self._mind_the_engine,
+                    self._tell_images,
                 ):
                     group.create_task(part())
         except BaseExceptionGroup as ends:

@@ -2,6 +2,7 @@
 
 import msgspec
 
+from cluster import generic
 from cluster.errors import InvalidError
 from cluster.quantities import parse_bytes, parse_cpus
 from cluster.resources import Resources
@@ -19,6 +20,7 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
         labels: labels that a new node begins with
         cpus: CPUs that tasks may reserve, such as 3.5; empty offers all
         memory: memory that tasks may reserve, such as 6GiB; empty offers all
+        generic_resources: what else tasks may reserve, kind=count or kind=name,name
         tls_ca: PEM file of the authority that we trust
         tls_cert: PEM file of this node's certificate
         tls_key: PEM file of this node's key
@@ -34,6 +36,7 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
     labels: dict[str, str] = {}
     cpus: str = ""
     memory: str = ""
+    generic_resources: tuple[str, ...] = ()
     tls_ca: str = ""
     tls_cert: str = ""
     tls_key: str = ""
@@ -46,10 +49,27 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             InvalidError: an amount does not parse.
         """
+        counts, _ = self._generic()
         return Resources(
             cpu_nanos=parse_cpus(self.cpus) if self.cpus else host.cpu_nanos,
             memory_bytes=parse_bytes(self.memory) if self.memory else host.memory_bytes,
+            generic=counts,
         )
+
+    def generic_items(self) -> dict[str, tuple[str, ...]]:
+        """Return the names of the generic resources that have some, by kind.
+
+        Raises:
+            InvalidError: an entry does not parse.
+        """
+        _, items = self._generic()
+        return items
+
+    def _generic(self) -> tuple[dict[str, int], dict[str, tuple[str, ...]]]:
+        try:
+            return generic.offered(self.generic_resources)
+        except InvalidError as error:
+            raise InvalidError(f"generic_resources: {error}") from error
 
     def check(self) -> None:
         """Refuse what cannot be, before anything is started.

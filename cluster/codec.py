@@ -11,7 +11,7 @@ type. ``converter`` fails for a type that differs from its message, and a unit t
 | ``Enum``                  | enum, ``TaskState.NEW`` is ``TASK_STATE_NEW``      |
 | struct                    | message                                            |
 | ``tuple[T, ...]``         | repeated                                           |
-| ``dict[str, V]``          | map                                                |
+| ``dict[str, V]``          | map; to ``StringList`` for tuples of text          |
 """
 
 import re
@@ -37,7 +37,7 @@ _Encode = Callable[[Any], Any]
 _Decode = Callable[[Any], Any]
 _NAMESPACE = types_pb2
 
-# Stands for an enum that the sender left out: the struct's own default takes its place.
+# Stands for an enum or a part that the sender left out: the field's own default takes its place.
 _LEFT_OUT = msgspec.UNSET
 
 
@@ -87,8 +87,8 @@ def from_wire(message: Message, kind: type[S]) -> S:
     """Return the value of type *kind* that *message* holds.
 
     Raises:
-        InvalidError: an enum has a value that this version does not know, or is left out where
-            there is no default.
+        InvalidError: an enum has a value that this version does not know, or it or a part is
+            left out where there is no default.
     """
     try:
         value = converter(kind).decode(message)
@@ -130,6 +130,8 @@ def _field(name: str, hint: Any) -> _Field:
             lambda message: tuple(map(decode, getattr(message, name))),
         )
     if origin is dict:
+        if typing.get_origin(arguments[1]) is tuple:
+            return _Field(name, _put_lists(name), _take_lists(name))
         return _Field(
             name,
             lambda message, value: getattr(message, name).update(value),
@@ -140,13 +142,28 @@ def _field(name: str, hint: Any) -> _Field:
         return _Field(
             name,
             lambda message, value: getattr(message, name).CopyFrom(encode(value)),
-            lambda message: decode(getattr(message, name)),
+            lambda message: decode(getattr(message, name)) if message.HasField(name) else _LEFT_OUT,
         )
     return _Field(
         name,
         lambda message, value: setattr(message, name, encode(value)),
         lambda message: decode(getattr(message, name)),
     )
+
+
+def _put_lists(name: str) -> Callable[[Message, Any], None]:
+    def put(message: Message, value: dict[str, tuple[str, ...]]) -> None:
+        lists = getattr(message, name)
+        for key, texts in value.items():
+            lists[key].CopyFrom(types_pb2.StringList(values=texts))
+
+    return put
+
+
+def _take_lists(name: str) -> Callable[[Message], Any]:
+    return lambda message: {
+        key: tuple(texts.values) for key, texts in getattr(message, name).items()
+    }
 
 
 def _optional(name: str, inner: Any) -> _Field:

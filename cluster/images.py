@@ -3,6 +3,7 @@
     reference := [domain[:port]/]path[:tag][@algorithm:digest]  |  sha256:<64 hex digits>
 
 Only the form is judged; whether there is such an image is known on the host that pulls it.
+``canonical`` writes the many ways to name one image in one way, so that names can be compared.
 """
 
 import re
@@ -18,6 +19,15 @@ _COMPONENT = re.compile(r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _DIGEST = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9A-Fa-f]{32,}")
 _ID = re.compile(r"sha256:[0-9a-f]{64}")
+
+# Names that a node tells of, its largest images first. The names of more would be a greater
+# burden to the store than the pulls that they might save are to anyone.
+TOLD_MAX = 50
+
+# What Docker takes where a name does not say.
+_REGISTRIES = ("docker.io", "index.docker.io")
+_OFFICIAL = "library/"
+_TAG_DEFAULT = ":latest"
 
 
 def reference_flaw(reference: str) -> str:
@@ -47,6 +57,23 @@ def reference_flaw(reference: str) -> str:
                 return f"must be in lower case, is {reference!r}; perhaps {reference.lower()!r}"
             return f"must be an image such as registry.example/team/web:1.2, is {reference!r}"
     return ""
+
+
+def canonical(reference: str) -> str:
+    """Return the name that equal references share: ``docker.io/library/web`` is ``web:latest``.
+
+    A digest counts alone: Docker ignores a tag beside it. What is no reference stays as it is.
+    """
+    if _ID.fullmatch(reference):
+        return reference
+    name, at, digest = reference.partition("@")
+    first, slash, path = name.partition("/")
+    if slash and first in _REGISTRIES:
+        name = path.removeprefix(_OFFICIAL)
+    tagged = ":" in name.rpartition("/")[2]
+    if at:
+        return f"{name.rpartition(':')[0] if tagged else name}@{digest}"
+    return name if tagged else name + _TAG_DEFAULT
 
 
 def _is_domain(first: str) -> bool:

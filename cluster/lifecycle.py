@@ -3,9 +3,11 @@
 Pure rules over ``cluster.model``; the invariants' numbers are those of docs/promises.md.
 """
 
+from collections.abc import Iterable
+
 import msgspec
 
-from cluster.model import Task, TaskSpec, TaskState, TaskStatus
+from cluster.model import Mount, Task, TaskSpec, TaskState, TaskStatus
 
 
 def advance(status: TaskStatus, report: TaskStatus) -> TaskStatus:
@@ -42,8 +44,16 @@ def occupies(task: Task) -> bool:
 def needs_replacing(old: TaskSpec, new: TaskSpec) -> bool:
     """Tell whether a task of *old* must be replaced to follow *new*.
 
-    How a task is restarted and where it may run are not part of what runs: a change of these
-    alone touches no task that still complies.
+    How a task is restarted and where it may run, a bound volume's place included, are not part
+    of what runs: a change of these alone touches no task that still complies.
     """
-    neutral = {"restart": new.restart, "placement": new.placement}
-    return msgspec.structs.replace(old, **neutral) != new
+    neutral = msgspec.structs.replace(old, restart=new.restart, placement=new.placement)
+    mounts = new.container.mounts
+    if _unbound(old.container.mounts) == _unbound(mounts):
+        container = msgspec.structs.replace(old.container, mounts=mounts)
+        neutral = msgspec.structs.replace(neutral, container=container)
+    return neutral != new
+
+
+def _unbound(mounts: Iterable[Mount]) -> list[Mount]:
+    return [msgspec.structs.replace(mount, bound=False) for mount in mounts]

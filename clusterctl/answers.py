@@ -111,21 +111,39 @@ class TaskDetails:
 
 
 @dataclass(frozen=True, slots=True)
+class RankTerm:
+    """What nodes that would do are compared by; the smaller value is the better."""
+
+    name: str
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
 class NodeVerdict:
-    """Why a node would not do for a task; no reasons if it would."""
+    """Why a node would not do for a task; no reasons if it would, and then its rank."""
 
     node_id: str
     hostname: str
     reasons: tuple[str, ...]
+    rank: tuple[RankTerm, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Why a task is or is not there."""
+    """Why a task is or is not there.
+
+    Attributes:
+        verdicts: nodes that would take it, the best first; then the others, the nearest first.
+        nearest, fixes: if none would: which is the least short of it; what would help.
+        preference: why one node comes before the others.
+    """
 
     task: TaskSummary
     summary: str
     verdicts: tuple[NodeVerdict, ...]
+    nearest: str
+    fixes: tuple[str, ...]
+    preference: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,10 +58,22 @@ class Client:
         availability: Availability | None = None,
         set_labels: Mapping[str, str] | None = None,
         remove_labels: Iterable[str] = (),
+        task_slots: int | None = None,
+        reserve_for: Iterable[str] = (),
+        unreserve_for: Iterable[str] = (),
+        add_volumes: Iterable[str] = (),
+        remove_volumes: Iterable[str] = (),
     ) -> Node:
         """Change what is given, whatever it was."""
         request = wire.UpdateNodeRequest(
-            node=reference, set_labels=set_labels, remove_labels=remove_labels
+            node=reference,
+            set_labels=set_labels,
+            remove_labels=remove_labels,
+            task_slots=task_slots,
+            reserve_for=reserve_for,
+            unreserve_for=unreserve_for,
+            add_volumes=add_volumes,
+            remove_volumes=remove_volumes,
         )
         if availability is not None:
             request.availability = types_pb2.Availability.Value(f"AVAILABILITY_{availability.name}")

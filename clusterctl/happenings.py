@@ -8,7 +8,17 @@ the differences to what was known before are events too; so none is told twice.
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
-from cluster.model import Manager, Node, Object, Service, ServiceVersion, Stack, Task, TaskState
+from cluster.model import (
+    Manager,
+    Node,
+    NodeSpec,
+    Object,
+    Service,
+    ServiceVersion,
+    Stack,
+    Task,
+    TaskState,
+)
 from clusterctl.follow import Update
 from clusterctl.render.people import short
 
@@ -168,6 +178,16 @@ def _node(old: Node | None, node: Node) -> Iterator[Happening]:
             status.message,
         )
     if old is not None and old.spec != node.spec:
-        labels = ", ".join(f"{key}={text}" for key, text in sorted(node.spec.labels.items()))
-        message = f"{node.spec.availability.value}{labels and '; ' + labels}"
-        yield Happening(0.0, "node", node.id, name, "updated", message)
+        yield Happening(0.0, "node", node.id, name, "updated", _asked(node.spec))
+
+
+def _asked(spec: NodeSpec) -> str:
+    """Return what is asked of a node, as far as it is not what is asked of every one."""
+    parts = [
+        spec.availability.value,
+        ", ".join(f"{key}={text}" for key, text in sorted(spec.labels.items())),
+        f"at most {spec.task_slots} tasks" if spec.task_slots else "",
+        f"reserved for {', '.join(spec.reserved_for)}" if spec.reserved_for else "",
+        f"volumes {', '.join(spec.volumes)}" if spec.volumes else "",
+    ]
+    return "; ".join(filter(None, parts))

@@ -61,6 +61,21 @@ class Pair(click.ParamType):  # type: ignore[type-arg]
         return name, text
 
 
+class Count(click.ParamType):  # type: ignore[type-arg]
+    """``NAME=NUMBER``, as a tuple."""
+
+    name = "name=number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        name, _, number = value.partition("=")
+        if not name or not (number.isascii() and number.isdecimal()):
+            self.fail(f"'{value}': write NAME=NUMBER", param, ctx)
+        return name, int(number)
+
+
+COUNT = Count()
 PAIR = Pair()
 LABEL = Pair(bare=True)
 

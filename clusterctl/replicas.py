@@ -9,9 +9,8 @@ place cannot get there by itself: its task failed and is not to be restarted, or
 
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
-from cluster import constraints
+from cluster.eligibility import eligible
 from cluster.lifecycle import live, needs_replacing, occupies, wanted
 from cluster.model import (
     Availability,
@@ -126,7 +125,7 @@ def _places(view: View, service: Service, tasks: Iterable[Task]) -> list[_Place]
 
 def _belongs_on(service: Service, node: Node, history: Sequence[Task]) -> bool:
     """Tell whether a global service shall have a task on a node that can be reached."""
-    if node.status.state is not NodeState.READY or not _complies(service, node):
+    if node.status.state is not NodeState.READY or not eligible(service.spec.task, node):
         return False
     stays = bool(history) and wanted(history[0])
     match node.spec.availability:
@@ -136,19 +135,6 @@ def _belongs_on(service: Service, node: Node, history: Sequence[Task]) -> bool:
             return stays
         case Availability.DRAIN:
             return False
-
-
-def _complies(service: Service, node: Node) -> bool:
-    facts = constraints.NodeFacts.of(node)
-    return all(
-        constraints.matches(_parsed(expression), facts)
-        for expression in service.spec.task.placement.constraints
-    )
-
-
-@lru_cache(maxsize=256)  # of all services of a stack; parsing again only costs time
-def _parsed(expression: str) -> constraints.Constraint:
-    return constraints.parse(expression)
 
 
 def _is_current(view: View, service: Service, task: Task) -> bool:

@@ -1,6 +1,6 @@
 """Changes to a service's spec, as ``service update`` words them. Pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,13 +9,19 @@ import msgspec
 from cluster.errors import InvalidError, NotFoundError, did_you_mean
 from cluster.model import (
     FailureAction,
+    Placement,
     RestartCondition,
     ServiceMode,
     ServiceSpec,
+    SpreadPreference,
+    Strategy,
     UpdateConfig,
     UpdateOrder,
 )
 from cluster.resources import Resources
+
+# What takes back a service's own strategy.
+CLUSTERS_STRATEGY = "cluster"
 
 _replace = msgspec.structs.replace
 
@@ -38,6 +44,15 @@ class Edit:
     limit_memory: int | None = None
     reserve_cpu: int | None = None
     reserve_memory: int | None = None
+    reserve_generic: tuple[tuple[str, int], ...] = ()
+    spread_add: tuple[str, ...] = ()
+    spread_rm: tuple[str, ...] = ()
+    tolerate_add: tuple[str, ...] = ()
+    tolerate_rm: tuple[str, ...] = ()
+    strategy: str | None = None
+    priority: int | None = None
+    preempts: bool | None = None
+    max_unavailable: int | None = None
     restart_condition: str | None = None
     restart_delay: float | None = None
     restart_max_attempts: int | None = None
@@ -75,14 +90,16 @@ def edited(spec: ServiceSpec, edit: Edit) -> ServiceSpec:
             window_seconds=edit.restart_window,
         ),
     )
-    constraints = _constraints(task.placement.constraints, edit.constraint_add, edit.constraint_rm)
     task = _replace(
         task,
         container=container,
         restart=restart,
         limits=_resources(task.limits, edit.limit_cpu, edit.limit_memory),
-        reservations=_resources(task.reservations, edit.reserve_cpu, edit.reserve_memory),
-        placement=_replace(task.placement, constraints=constraints),
+        reservations=_generic(
+            _resources(task.reservations, edit.reserve_cpu, edit.reserve_memory),
+            edit.reserve_generic,
+        ),
+        placement=_placement(task.placement, edit),
         force_update=task.force_update + edit.force,
     )
     return _replace(
@@ -90,7 +107,8 @@ def edited(spec: ServiceSpec, edit: Edit) -> ServiceSpec:
         task=task,
         labels=_entries(spec.labels, edit.label_add, edit.label_rm, "label"),
         update=_update(spec.update, edit),
-        **_given(replicas=edit.replicas),
+        budget=_replace(spec.budget, **_given(max_unavailable=edit.max_unavailable)),
+        **_given(replicas=edit.replicas, priority=edit.priority, preempts=edit.preempts),
     )
 
 
@@ -104,6 +122,28 @@ def _enum(kind: Any, value: str | None) -> Any:
 
 def _resources(old: Resources, cpu_nanos: int | None, memory_bytes: int | None) -> Resources:
     return _replace(old, **_given(cpu_nanos=cpu_nanos, memory_bytes=memory_bytes))
+
+
+def _generic(old: Resources, counts: Iterable[tuple[str, int]]) -> Resources:
+    """Set counts; none takes a kind away."""
+    generic = {kind: count for kind, count in {**old.generic, **dict(counts)}.items() if count}
+    return _replace(old, generic=generic)
+
+
+def _placement(old: Placement, edit: Edit) -> Placement:
+    keys = _names([each.key for each in old.preferences], edit.spread_add, edit.spread_rm, "spread")
+    strategy = old.strategy
+    if edit.strategy is not None:
+        strategy = None if edit.strategy == CLUSTERS_STRATEGY else Strategy(edit.strategy)
+    return _replace(
+        old,
+        constraints=_constraints(old.constraints, edit.constraint_add, edit.constraint_rm),
+        preferences=tuple(SpreadPreference(key=key) for key in keys),
+        tolerates=tuple(
+            _names(old.tolerates, edit.tolerate_add, edit.tolerate_rm, "name to tolerate")
+        ),
+        strategy=strategy,
+    )
 
 
 def _update(old: UpdateConfig, edit: Edit) -> UpdateConfig:
@@ -132,6 +172,15 @@ def _entries(
             raise NotFoundError(f"there is no {noun} '{name}' to remove;{_near(name, old)}")
         new.pop(name, None)
     return new | dict(added)
+
+
+def _names(
+    old: Sequence[str], added: Iterable[str], removed: Collection[str], noun: str
+) -> list[str]:
+    for name in removed:
+        if name not in old:
+            raise NotFoundError(f"there is no {noun} '{name}' to remove;{_near(name, old)}")
+    return [name for name in dict.fromkeys((*old, *added)) if name not in removed]
 
 
 def _constraints(

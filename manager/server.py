@@ -27,6 +27,7 @@ from manager.control.access import Access
 from manager.control.cluster import Clusters, Members, establish
 from manager.control.logs import Logs
 from manager.control.nodes import Nodes
+from manager.control.picture import Picture
 from manager.control.services import Services
 from manager.control.stacks import Stacks
 from manager.control.tasks import Tasks
@@ -39,6 +40,7 @@ from manager.dispatch.sessions import Sessions
 from manager.dispatch.statuses import Statuses
 from manager.election import Election, Leadership
 from manager.membership import LEASE_SECONDS, HeldLease, Membership
+from manager.obituaries import Obituaries, UntilGone, until_refused
 from manager.rpc.control import ControlEdge, ControlParts
 from manager.rpc.dispatch import DispatchEdge
 from manager.rpc.peers import GrpcPeers
@@ -74,6 +76,7 @@ class ManagerServer:
         clock: Clock,
         source: random.Random,
         lease_seconds: int = LEASE_SECONDS,
+        until_gone: UntilGone = until_refused,
     ) -> None:
         """Bind the port; serve nothing yet.
 
@@ -85,7 +88,8 @@ class ManagerServer:
             tls: for the server, and for calls to other managers.
             clock: the time.
             source: of ids and jitter.
-            lease_seconds: a manager that died is replaced after so long.
+            lease_seconds: a manager of which nothing is known is replaced after so long.
+            until_gone: returns when the manager that was at an address is gone.
 
         Raises:
             InvalidError: the address cannot be bound, or a TLS file cannot be read.
@@ -117,7 +121,7 @@ class ManagerServer:
             nodes=Nodes(access, usages),
             usages=usages,
             services=Services(access, self._ids, clock),
-            tasks=Tasks(access, clock),
+            tasks=Tasks(access, Picture(self.view), clock),
             stacks=Stacks(access, self._ids, clock),
             watching=self._watching,
             logs=Logs(access, broker, self._peers, self.id),
@@ -141,6 +145,7 @@ class ManagerServer:
             lease_seconds=lease_seconds,
         )
         self._election = Election(store, self._membership, source)
+        self._obituaries = Obituaries(store, self.view, self._membership.manager, until_gone)
         self._leaseless: asyncio.TimerHandle | None = None
 
     async def run(self, stopping: asyncio.Event, ready: Callable[[], None]) -> None:
@@ -196,6 +201,7 @@ class ManagerServer:
         self._membership.subscribe(self._lease_changed)
         sessions = group.create_task(self._sessions.run(), name="sessions")
         election = group.create_task(self._election.lead(self._lead), name="election")
+        obituaries = group.create_task(self._obituaries.run(), name="obituaries")
         await stopping.wait()
         log.info("stops", extra={"manager": self.id})
         refusing = group.create_task(self._server.stop(CALLS_GRACE_SECONDS), name="stop serving")
@@ -207,6 +213,7 @@ class ManagerServer:
         await self._statuses.close()
         self._assignments.close()
         sessions.cancel()
+        obituaries.cancel()
 
     async def _lead(self, leadership: Leadership) -> None:
         await reconcilers.lead(

@@ -5,19 +5,23 @@ Pure: values in, values out. ``Ledger`` turns the cluster's objects into ``Snaps
 node says to one task. docs/scheduler.md tells how they decide.
 """
 
-from scheduler.demand import Demand, Group, HostPort, PendingTask, group
+from cluster.model import Strategy
+from scheduler.demand import Demand, Group, HostPort, PendingTask, Wish, group
 from scheduler.explain import Explanation, Verdict, explain
+from scheduler.fixes import Fix, FixKind
 from scheduler.ledger import Ledger, snapshot_of
 from scheduler.place import place
-from scheduler.plan import Counted, Plan, Reason, ReasonKind, Unplaced
-from scheduler.rank import Strategy
+from scheduler.plan import Counted, Hold, Plan, Reason, ReasonKind, Unplaced
 from scheduler.snapshot import NodeSnapshot, Snapshot
 
 __all__ = [
     "Counted",
     "Demand",
     "Explanation",
+    "Fix",
+    "FixKind",
     "Group",
+    "Hold",
     "HostPort",
     "Ledger",
     "NodeSnapshot",
@@ -29,6 +33,7 @@ __all__ = [
     "Strategy",
     "Unplaced",
     "Verdict",
+    "Wish",
     "explain",
     "group",
     "place",

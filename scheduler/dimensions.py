@@ -1,19 +1,46 @@
 """The dimensions that nodes offer and tasks reserve, and how amounts are written for people.
 
-Inside the scheduler an amount is a tuple of integers, one per dimension in the order of
-``DIMENSIONS``; nothing else here knows how many there are. To add one: give
-``cluster.resources.Resources`` the field and list it here.
+A dimension goes by the name of its field in ``cluster.resources.Resources`` (the unit stands at
+the end of it), by the kind of a generic resource, or it is a node's task slots, of which each
+task takes one. Amounts are whole numbers, always: what is promised must be deliverable to the
+last byte.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 
 from cluster.resources import NANOS_PER_CPU, Resources
 
-Amounts = tuple[int, ...]
+# What is needed or missing, by dimension; what is zero is not listed.
+Amounts = tuple[tuple[str, int], ...]
+
+CPU = "cpu_nanos"
+MEMORY = "memory_bytes"
+SIZES = (CPU, MEMORY)  # those that every node has
+
+# No kind of generic resource can be called so: their names have no space.
+SLOTS = "task slots"
 
 # The largest amount that is taken seriously: what a 64-bit integer holds.
 AMOUNT_MAX = 2**63 - 1
+
+
+def amounts_of(resources: Resources) -> Amounts:
+    """Return what is not zero: CPU, memory, then generic resources by name."""
+    sizes = ((name, getattr(resources, name)) for name in SIZES)
+    return tuple((name, amount) for name, amount in (*sizes, *_generic(resources)) if amount)
+
+
+def amount_of(resources: Resources, name: str) -> int:
+    """Return how much there is in one dimension."""
+    if name in SIZES:
+        amount: int = getattr(resources, name)
+        return amount
+    return resources.generic.get(name, 0)
+
+
+def is_amount(amount: object) -> bool:
+    """Tell whether it is a whole number that can be counted with."""
+    return type(amount) is int and 0 <= amount <= AMOUNT_MAX
 
 
 def cpus(nanos: int) -> str:
@@ -29,48 +56,30 @@ def memory(size_bytes: int) -> str:
     return f"{size_bytes} bytes memory"
 
 
-@dataclass(frozen=True, slots=True)
-class Dimension:
-    """One kind of room.
-
-    Attributes:
-        field: its name in ``Resources``; the unit stands at the end of it.
-        name: for people, without an amount.
-        written: an amount for people. Rounds up, so that freeing what is written suffices.
-    """
-
-    field: str
-    name: str
-    written: Callable[[int], str]
-
-
-DIMENSIONS = (
-    Dimension("cpu_nanos", "CPU", cpus),
-    Dimension("memory_bytes", "memory", memory),
-)
-
-
-def amounts_of(resources: Resources) -> Amounts:
-    """Return the amounts in the order of ``DIMENSIONS``."""
-    return tuple(getattr(resources, dimension.field) for dimension in DIMENSIONS)
-
-
-def shortfall(need: Amounts, free: Amounts) -> Amounts:
-    """Return what is missing in each dimension to take *need* out of *free*.
-
-    Free room may be negative (a host's capacity shrank). That is no obstacle in a dimension
-    in which nothing is needed: the task would not make it worse.
-    """
-    return tuple(
-        needed - here if needed > 0 and needed > here else 0
-        for needed, here in zip(need, free, strict=True)
-    )
-
-
 def written(amounts: Amounts) -> str:
-    """Write what is not zero: "0.5 CPU and 180 MiB memory"."""
-    parts = zip(DIMENSIONS, amounts, strict=True)
-    return " and ".join(dimension.written(amount) for dimension, amount in parts if amount)
+    """Write amounts: "0.5 CPU, 180 MiB memory and 1 gpu". Freeing what is written suffices."""
+    parts = [_written(name, amount) for name, amount in amounts]
+    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+
+
+def shares(amounts: Amounts, whole: Mapping[str, int] | Resources) -> float:
+    """Return amounts as shares of *whole*, added up over the dimensions that it has."""
+    of = whole.__getitem__ if isinstance(whole, Mapping) else lambda n: amount_of(whole, n)
+    return sum(amount / of(name) for name, amount in amounts if name != SLOTS and of(name) > 0)
+
+
+def _written(name: str, amount: int) -> str:
+    if name == CPU:
+        return cpus(amount)
+    if name == MEMORY:
+        return memory(amount)
+    if name == SLOTS:
+        return "1 task slot" if amount == 1 else f"{amount} task slots"
+    return f"{amount} {name}"
+
+
+def _generic(resources: Resources) -> Iterable[tuple[str, int]]:
+    return sorted(resources.generic.items()) if resources.generic else ()
 
 
 def _ceil(amount: int, unit: int) -> int:

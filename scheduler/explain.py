@@ -1,19 +1,27 @@
 """Explanation: what ``place`` would say of one task, node by node, with every reason.
 
 The same filters and the same ranks as in ``scheduler.place``, so that an explanation and a
-decision on the same snapshot cannot differ.
+decision on the same snapshot cannot differ. For a task that has a place, ask with a snapshot
+without it (``scheduler.changes.without``): then the ranks tell why its node is the best.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
-from cluster.model import NO_NODE, NodeId
+import numpy as np
+
+from cluster.model import NO_NODE, NodeId, Strategy
+from scheduler.arrays import Ints
+from scheduler.board import Board
 from scheduler.demand import Demand
-from scheduler.dimensions import Amounts
 from scheduler.filters import all_reasons
+from scheduler.fixes import Fix, fixes
 from scheduler.plan import Counted, Reason, ReasonKind, count
-from scheduler.rank import Strategy, ranking
-from scheduler.room import Room
+from scheduler.rank import Ranks, share_of
 from scheduler.snapshot import Snapshot
+
+# A term of a rank and its value; the smaller is the better.
+Term = tuple[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +30,14 @@ class Verdict:
 
     Attributes:
         reasons: everything that keeps the task off it; none if the node would take it.
+        rank: if it would: the terms that nodes are compared by, in order; see
+            ``scheduler.rank``.
     """
 
     node_id: NodeId
     node_name: str
     reasons: tuple[Reason, ...] = ()
+    rank: tuple[Term, ...] = ()
 
     @property
     def fits(self) -> bool:
@@ -36,7 +47,7 @@ class Verdict:
         return f"{self.node_name}: {'; '.join(map(str, self.reasons)) or 'would take it'}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Explanation:
     """Where a task could go, and what keeps it off the other nodes.
 
@@ -44,10 +55,12 @@ class Explanation:
         defects: why no node could ever take it, whatever the verdicts say.
         verdicts: of each node that was asked: those that would take the task first, the best
             one leading; then the others, the nearest miss leading.
+        fixes: if none would: single changes each of which would place it, the smallest first.
     """
 
     defects: tuple[str, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
+    fixes: tuple[Fix, ...] = ()
 
     @property
     def chosen(self) -> Verdict | None:
@@ -61,10 +74,22 @@ class Explanation:
         """Of the nodes that refuse, the one which is the least short of taking the task."""
         return next((verdict for verdict in self.verdicts if not verdict.fits), None)
 
-    @property
+    @cached_property
     def counted(self) -> tuple[Counted, ...]:
         """Every reason counted; a node with several counts under each of them."""
         return count(reason for verdict in self.verdicts for reason in verdict.reasons)
+
+    @property
+    def decisive(self) -> str:
+        """The first term in which the best node beats the second best; "id" if in none.
+
+        Empty if there are no two.
+        """
+        takers = [verdict for verdict in self.verdicts[:2] if verdict.fits]
+        if self.chosen is None or len(takers) < len(self.verdicts[:2]) or len(takers) < 2:  # noqa: PLR2004
+            return ""
+        best, second = takers
+        return next((name for name, value in best.rank if dict(second.rank)[name] != value), "id")
 
 
 def explain(
@@ -75,30 +100,51 @@ def explain(
     strategy: Strategy = Strategy.BINPACK,
 ) -> Explanation:
     """Judge every node for one task of *demand*, or just *node_id* if that is its only one."""
-    defects = demand.defects()
-    if defects:
-        return Explanation(defects)
-    rooms = {node.id: Room(node) for node in snapshot.nodes.values()}
-    rank = ranking(demand, strategy, rooms.values(), 1)
-    if node_id:
-        if node_id not in rooms:
-            return Explanation((), (Verdict(node_id, node_id, (Reason(ReasonKind.GONE),)),))
-        rooms = {node_id: rooms[node_id]}
-    judged = [(room, all_reasons(demand, room)) for room in rooms.values()]
-    takers = sorted((rank(room), room.id) for room, reasons in judged if not reasons)
-    misses = sorted(
-        (_distance(demand.need, reasons), room.id, reasons) for room, reasons in judged if reasons
-    )
-    verdicts = [Verdict(id_, rooms[id_].node.name) for _, id_ in takers]
-    verdicts += [Verdict(id_, rooms[id_].node.name, reasons) for _, id_, reasons in misses]
-    return Explanation((), tuple(verdicts))
+    if demand.flaws:
+        return Explanation(demand.flaws)
+    board = Board(snapshot, {demand.service: (demand.service_id,)} if demand.service else {})
+    table = board.table
+    if node_id and node_id not in table.rows:
+        return Explanation((), (Verdict(node_id, node_id, (Reason(ReasonKind.GONE),)),))
+    asked = [table.rows[node_id]] if node_id else range(len(table))
+    reasons = all_reasons(demand, board)
+    takers = np.array([row for row in asked if not reasons[row]], dtype=np.int64)
+    misses = [row for row in asked if reasons[row]]
+    distances = [_distance(demand, reasons[row]) for row in misses]
+    order = sorted(range(len(misses)), key=lambda index: (*distances[index], misses[index]))
+    nodes = table.nodes
+    verdicts = _ranked(board, demand, takers, strategy)
+    verdicts += [
+        Verdict(nodes[row].id, nodes[row].name, tuple(reasons[row]))
+        for row in (misses[index] for index in order)
+    ]
+    mends = () if len(takers) else fixes(board, demand, {row: reasons[row] for row in misses})
+    return Explanation((), tuple(verdicts), mends)
 
 
-def _distance(need: Amounts, reasons: tuple[Reason, ...]) -> tuple[int, float]:
+def _ranked(board: Board, demand: Demand, takers: Ints, strategy: Strategy) -> list[Verdict]:
+    """Return the verdicts of nodes that would take the task, the best first."""
+    if not len(takers):
+        return []
+    ranks = Ranks(board, demand, takers, share_of(board, demand, 1), strategy)
+    at = np.arange(len(takers))
+    columns = ranks.columns(at)
+    order = np.lexsort([column for _, column in reversed(columns)])
+    names = [name for name, _ in columns]
+    values = zip(*(column.tolist() for _, column in columns), strict=True)
+    terms = [tuple(zip(names, row, strict=True)) for row in values]
+    nodes = [board.table.nodes[row] for row in takers.tolist()]
+    return [
+        Verdict(nodes[index].id, nodes[index].name, rank=terms[index]) for index in order.tolist()
+    ]
+
+
+def _distance(demand: Demand, reasons: list[Reason]) -> tuple[int, float]:
     """Return how far a node is from taking the task: first what room alone cannot mend.
 
     Missing room is measured as a share of what is needed, added up over the dimensions.
     """
     lasting = sum(1 for reason in reasons if reason.kind is not ReasonKind.ROOM)
-    missing = (zip(need, reason.missing, strict=True) for reason in reasons if reason.missing)
-    return lasting, sum(short / needed for parts in missing for needed, short in parts if needed)
+    need = dict(demand.need)
+    short = (part for reason in reasons for part in reason.missing)
+    return lasting, sum(amount / need.get(name, 1) for name, amount in short)

@@ -20,8 +20,11 @@ class ReasonKind(Enum):
 
     GONE = "no such node"
     NODE = "{}"  # down, paused, ...
+    RESERVED = "reserved for {}"
     PLATFORM = "platform is not {}"
     CONSTRAINT = "constraint {} not met"
+    VOLUME = "volume {} is elsewhere"
+    AFFINITY = "is {}"  # not near what it must be near, or near what it must be apart from
     REPLICAS = "at the limit of {} per node of this service"
     PORT = "host port {} in use"
     ROOM = "short of {}"
@@ -33,7 +36,7 @@ class Reason:
 
     Attributes:
         subject: what it is about: the constraint, the port, the node's state, ...
-        missing: of kind ROOM: how much would have to be freed, in the order of ``DIMENSIONS``.
+        missing: of kind ROOM: how much would have to be freed.
     """
 
     kind: ReasonKind
@@ -74,37 +77,70 @@ class Unplaced:
         counted: by the first reason of each node, the most frequent first.
         defects: why no node could ever take them; then nothing was counted.
         node_name: the only node that they may run on; empty if any would do.
+        gang: it is this that could not be placed as a whole; the reasons are those of its
+            class that lacks a place.
+        making_room: nodes on which room is being made for them.
     """
 
     task_ids: tuple[TaskId, ...]
     counted: tuple[Counted, ...] = ()
     defects: tuple[str, ...] = ()
     node_name: str = ""
+    gang: str = ""
+    making_room: tuple[str, ...] = ()
 
     def __str__(self) -> str:
+        lead = f"gang {self.gang} cannot be placed as a whole: " if self.gang else ""
         if self.defects:
-            return f"cannot be placed anywhere: {'; '.join(self.defects)}"
+            return f"{lead}cannot be placed anywhere: {'; '.join(self.defects)}"
+        if self.making_room:
+            return f"room is being made for it on {', '.join(self.making_room)}"
         if self.node_name:
             reasons = "; ".join(str(counted.reason) for counted in self.counted)
-            return f"its node {self.node_name} does not take it: {reasons}"
+            return f"{lead}its node {self.node_name} does not take it: {reasons}"
         if not self.counted:
-            return "no node fits: the cluster has no nodes"
-        return f"no node fits; {'; '.join(map(str, self.counted))}"
+            return f"{lead}no node fits: the cluster has no nodes"
+        return f"{lead}no node fits; {'; '.join(map(str, self.counted))}"
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Room that is set aside for a task that could not be placed: see ``scheduler.holds``.
+
+    Attributes:
+        room: set aside of what is free.
+        seen: what was free when the plan was made, in the dimensions that the task needs.
+        victims: tasks that are being stopped for it.
+    """
+
+    task_id: TaskId
+    node_id: NodeId
+    room: Amounts = ()
+    seen: Amounts = ()
+    victims: tuple[TaskId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to do with the waiting tasks: each is in one of the two.
+    """What to do with the waiting tasks: each is in one of the first two.
 
     Attributes:
         snapshot_version: of the snapshot that it was made on.
         placements: the node of each task that has a place.
         unplaced: the others, with why.
+        items: names of generic resources that placed tasks are given, by kind.
+        volumes: where bound volumes come to live that lived nowhere yet.
+        evictions: tasks to stop, for the sake of one of a higher priority: who for.
+        holds: to be given to the next pass.
     """
 
     snapshot_version: int = 0
     placements: Mapping[TaskId, NodeId] = field(default_factory=dict)
     unplaced: tuple[Unplaced, ...] = ()
+    items: Mapping[TaskId, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
+    volumes: Mapping[str, NodeId] = field(default_factory=dict)
+    evictions: Mapping[TaskId, TaskId] = field(default_factory=dict)
+    holds: tuple[Hold, ...] = ()
 
 
 def count(reasons: Iterable[Reason]) -> tuple[Counted, ...]:
@@ -112,17 +148,24 @@ def count(reasons: Iterable[Reason]) -> tuple[Counted, ...]:
 
     Lack of room counts together for the same dimensions, whatever the amounts.
     """
-    kinds: dict[tuple[ReasonKind, str, tuple[bool, ...]], list[Reason]] = {}
+    kinds: dict[tuple[ReasonKind, str, tuple[str, ...]], list[Reason]] = {}
     for reason in reasons:
-        dimensions = tuple(amount > 0 for amount in reason.missing)
+        dimensions = tuple(name for name, _ in reason.missing)
         kinds.setdefault((reason.kind, reason.subject, dimensions), []).append(reason)
-    counted = [_counted(alike) for alike in kinds.values()]
+    return in_order(_counted(alike) for alike in kinds.values())
+
+
+def in_order(counted: Iterable[Counted]) -> tuple[Counted, ...]:
+    """Return the most frequent first, then what lasts longest."""
     return tuple(sorted(counted, key=lambda c: (-c.node_count, _RANKS[c.reason.kind], str(c))))
 
 
 def _counted(alike: list[Reason]) -> Counted:
     amounts = {reason.missing for reason in alike}
-    least = tuple(map(min, zip(*amounts, strict=True)))
+    least = tuple(
+        (dimension[0][0], min(amount for _, amount in dimension))
+        for dimension in zip(*amounts, strict=True)
+    )
     return Counted(replace(alike[0], missing=least), len(alike), len(amounts) > 1)
 
 

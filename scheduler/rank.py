@@ -1,68 +1,223 @@
 """Preference: among the nodes that may run a task, which one should.
 
 A rank is compared term by term, the smallest wins, and the node's id breaks what is still a
-tie. Three rules, told at length in docs/scheduler.md:
+tie. The terms, in their order; docs/scheduler.md tells them at length:
 
-* replicas keep apart: while others have room, no node holds more than a third of a service;
-* tasks with reservations are packed: a node in use before an empty one, then the best fit;
-* tasks without reservations have no size to be packed by: they are spread by count.
+* failing: where this version failed time and again of late comes last;
+* spread: fewest tasks of the service in the first topology's place, then in the second's, ...;
+* beyond: replicas keep apart: while others have room, no node holds more than a third;
+* missed: the weights of the wishes that the node does not meet;
+* then tasks with reservations are packed: a node in use before an empty one, then the best fit;
+  others, and all with the strategy spread, go by count: of the service, then of all tasks;
+* image: where it is already.
 """
 
-from collections.abc import Callable, Iterable
-from enum import Enum
+from collections.abc import Iterator
+from typing import NamedTuple
 
-from cluster.model import NodeState
-from scheduler.demand import Demand
-from scheduler.room import Room
+import numpy as np
 
-Rank = tuple[int, int, float]
+from cluster.model import Strategy
+from scheduler.arrays import Floats, Ints
+from scheduler.board import Board
+from scheduler.demand import NO_SERVICE, Demand
 
 # The loss of one node shall cost a service at most a third of its replicas: with less it would
 # need more nodes than small clusters have, and packing would have nothing left to decide.
 SHARES = 3
 
+# From so many failures in the time that is looked back on, a node is to be avoided. Fewer may
+# be the container's own doing.
+FAILURES_MANY = 5
 
-class Strategy(Enum):
-    BINPACK = "binpack"  # few nodes, well filled; keeps room for what is large
-    SPREAD = "spread"  # as evenly by count as can be
 
+class Branches(NamedTuple):
+    """One level of spread preferences.
 
-def ranking(
-    demand: Demand, strategy: Strategy, rooms: Iterable[Room], waiting: int
-) -> Callable[[Room], Rank]:
-    """Return the function that ranks nodes for the next task of *demand*.
-
-    Args:
-        demand: what the task asks for.
-        strategy: how tasks with reservations are laid out; others are always spread.
-        rooms: all nodes, before any of the waiting tasks is placed.
-        waiting: how many tasks of *demand* are to be placed.
+    Attributes:
+        codes: of each candidate: its branch.
+        counts: by branch: the tasks of the service on nodes that live.
+        order, starts: all nodes by branch, and where each branch begins.
     """
-    service_id = demand.service_id
-    if strategy is Strategy.SPREAD or not any(demand.need):
-        return lambda room: (room.replicas(service_id), room.task_count, 0.0)
 
-    alive = (room for room in rooms if room.node.state is NodeState.READY)
-    share = -(-(sum(room.replicas(service_id) for room in alive) + waiting) // SHARES)
-
-    def packed(room: Room) -> Rank:
-        beyond_share = max(0, room.replicas(service_id) + 1 - share) if service_id else 0
-        return beyond_share, int(not room.task_count), leftover(demand, room)
-
-    return packed
+    codes: Ints
+    counts: Ints
+    order: Ints
+    starts: Ints
 
 
-def leftover(demand: Demand, room: Room) -> float:
-    """Return how much would be left of the node, and how lopsidedly; 0 if it were full.
+def share_of(board: Board, demand: Demand, waiting: int) -> int:
+    """Return how many replicas a node may hold before others are preferred.
 
-    The squares of the free fractions in each dimension, added up. Squares punish a remainder
-    that is large in one dimension and small in another, which no task may ever use, more than
-    the same amount in equal parts. After Panigrahy et al., "Heuristics for Vector Bin Packing"
-    (2011); there the norm weighs dimensions by their demand, here by the node's capacity.
+    Of those on nodes that live and those waiting: replicas on a lost node are about to be
+    replaced, and would be counted twice.
     """
-    total = 0.0
-    for needed, free, capacity in zip(demand.need, room.free, room.capacity, strict=True):
-        if capacity > 0:
-            share = (free - needed) / capacity
-            total += share * share
-    return total
+    total = waiting
+    if demand.service_id != NO_SERVICE and board.has_tasks_of(demand.service_id):
+        total += int(board.replicas(demand.service_id)[board.table.is_alive].sum())
+    return -(-total // SHARES)
+
+
+class Ranks:
+    """The terms of some nodes for the next task of a class.
+
+    Terms that are the same for all of the nodes are None.
+
+    Attributes:
+        rows: of the nodes.
+        packs: whether the class is packed rather than laid out by count.
+        counts: whether the tasks belong to a service, whose replicas keep apart.
+        replicas: of the service on each; None if it has none.
+        tasks: on each.
+    """
+
+    __slots__ = (
+        "_board",
+        "_needs",
+        "counts",
+        "failing",
+        "images",
+        "missed",
+        "packs",
+        "replicas",
+        "rows",
+        "share",
+        "spread",
+        "tasks",
+    )
+
+    def __init__(
+        self, board: Board, demand: Demand, rows: Ints, share: int, strategy: Strategy
+    ) -> None:
+        self.rows = rows
+        self.share = share
+        self.counts = demand.service_id != NO_SERVICE
+        self.packs = (demand.strategy or strategy) is Strategy.BINPACK and bool(demand.need)
+        self.tasks = board.task_count[rows]
+        self._board = board
+        self._needs = board.table.needs(demand.need) or []
+        here: Ints | None = None
+        if demand.service_id != NO_SERVICE and board.has_tasks_of(demand.service_id):
+            here = board.replicas(demand.service_id)
+        self.replicas = None if here is None else here[rows]
+        self.failing = _failing(board, demand, rows)
+        self.missed = _missed(board, demand, rows)
+        self.images = _without_image(board, demand, rows)
+        self.spread = list(_branches(board, demand, rows, here))
+
+    def level(self) -> Ints:
+        """Return the replicas on each node, 0 for tasks that belong to no service."""
+        return np.zeros(len(self.rows), dtype=np.int64) if self.replicas is None else self.replicas
+
+    def leftover(self, at: Ints | slice = slice(None), further: Ints | int = 0) -> Floats:
+        """Return how much would be left of each node, and how lopsidedly; 0 if it were full.
+
+        The squares of the free fractions in each dimension, added up. Squares punish a remainder
+        that is large in one dimension and small in another, which no task may ever use, more
+        than the same amount in equal parts. After Panigrahy et al., "Heuristics for Vector Bin
+        Packing" (2011); there the norm weighs dimensions by their demand, here by the node's
+        capacity.
+
+        Args:
+            at: which of the nodes.
+            further: tasks of the class that go there before.
+        """
+        table, rows = self._board.table, self.rows[at]
+        needs = dict(self._needs)
+        total = np.zeros(len(rows))
+        for index in range(len(self._board.free)):
+            free = self._board.free[index][rows]
+            if index in needs:
+                free = free - needs[index] * (further + 1)
+            left = free * table.per_unit[index][rows]
+            total += left * left
+        return total
+
+    def count_in(self, at: Ints) -> None:
+        """Count tasks that went to some of the nodes into their branches."""
+        for branches in self.spread:
+            branches.counts[:] += np.bincount(branches.codes[at], minlength=len(branches.counts))
+
+    def columns(self, at: Ints) -> list[tuple[str, Ints | Floats]]:
+        """Return every term of some nodes for the next task, with its name, in order."""
+        first: list[tuple[str, Ints | Floats]] = []
+        if self.failing is not None:
+            first.append(("failing", self.failing[at]))
+        for depth, branches in enumerate(self.spread, 1):
+            first.append((f"spread {depth}", branches.counts[branches.codes[at]]))
+        return [*first, *((name, self.term(name, at)) for name in self.names)]
+
+    @property
+    def names(self) -> list[str]:
+        """The terms that matter, in order; without failing and spread."""
+        names = ["beyond"] if self.counts else []
+        names += [] if self.missed is None else ["missed"]
+        by_count = ["replicas", "tasks"] if self.counts else ["tasks"]
+        names += ["empty", "leftover"] if self.packs else by_count
+        return names if self.images is None else [*names, "image"]
+
+    def term(self, name: str, at: Ints, further: Ints | int = 0) -> Ints | Floats:
+        """Return one term of some nodes.
+
+        Args:
+            name: one of ``names``.
+            at: which of the nodes.
+            further: tasks of the class that go to each of them before.
+        """
+        match name:
+            case "beyond":
+                beyond: Ints = np.maximum(self.level()[at] + further + 1 - self.share, 0)
+                return beyond
+            case "empty":
+                return np.asarray(self.tasks[at] + further == 0, dtype=np.int64)
+            case "leftover":
+                return self.leftover(at, further)
+            case "replicas":
+                return self.level()[at] + further
+            case "tasks":
+                return self.tasks[at] + further
+            case "missed" if self.missed is not None:
+                return self.missed[at]
+            case "image" if self.images is not None:
+                return self.images[at]
+        raise KeyError(name)
+
+
+def _failing(board: Board, demand: Demand, rows: Ints) -> Ints | None:
+    by_node = board.table.failures.get((demand.service_id, demand.version))
+    if not by_node or max(by_node.values()) < FAILURES_MANY:
+        return None
+    failures = board.table.column(by_node)[rows]
+    return np.where(failures >= FAILURES_MANY, failures, 0)
+
+
+def _missed(board: Board, demand: Demand, rows: Ints) -> Ints | None:
+    soft = [affinity for affinity in demand.affinities if affinity.weight]
+    if not soft and not demand.wishes:
+        return None
+    missed = np.zeros(len(rows), dtype=np.int64)
+    for constraint, weight in demand.wishes:
+        missed += np.where(board.table.terrain.holds(constraint)[rows], 0, weight)
+    for affinity in soft:
+        near = board.near(affinity.service, affinity.topology)[rows]
+        missed += np.where(near == affinity.anti, affinity.weight, 0)
+    return missed
+
+
+def _without_image(board: Board, demand: Demand, rows: Ints) -> Ints | None:
+    by_node = board.table.images.get(demand.image)
+    return None if not by_node else 1 - board.table.column(by_node)[rows]
+
+
+def _branches(board: Board, demand: Demand, rows: Ints, here: Ints | None) -> Iterator[Branches]:
+    """Yield each level of the tree that spread preferences span."""
+    for depth in range(1, len(demand.spread) + 1):
+        codes, width, order, starts = board.table.terrain.branches(demand.spread[:depth])
+        if here is None:
+            counts = np.zeros(width, dtype=np.int64)
+        else:
+            alive = np.where(board.table.is_alive, here, 0)
+            counts = np.bincount(codes, weights=alive, minlength=width).astype(np.int64)
+        if len(rows) < len(codes):
+            codes = codes[rows]
+        yield Branches(codes, counts, order, starts)

@@ -26,6 +26,7 @@ from agent.runtime.interface import (
     ContainerState,
     ContainerUsage,
     EngineInfo,
+    HostImage,
     LogLine,
     LogRange,
     NoContainerError,
@@ -113,6 +114,11 @@ class DockerRuntime:
         return found
 
     # --- images -------------------------------------------------------------------------------
+
+    async def images(self) -> Sequence[HostImage]:
+        rows: list[Json] = await self._engine.look(lambda client: client.get_json("/images/json"))
+        found = [HostImage(translate.image_names(row), row.get("Size") or 0) for row in rows]
+        return [image for image in found if image.names]
 
     async def pull(self, image: str) -> None:
         def begin(client: Client) -> requests.Response:

@@ -95,6 +95,18 @@ class EngineInfo:
     labels: Mapping[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class HostImage:
+    """An image on the host.
+
+    Attributes:
+        names: references to it; by its digest only if it has no other.
+    """
+
+    names: tuple[str, ...]
+    size_bytes: int = 0
+
+
 class ContainerState(Enum):
     CREATED = "created"  # never ran
     RUNNING = "running"
@@ -221,6 +233,9 @@ class Runtime(Protocol):
 
     async def inspect(self, container_id: ContainerId) -> Container | None:
         """Look at one container; None if it is gone or was never ours."""
+
+    async def images(self) -> Sequence[HostImage]:
+        """Return the images on the host that have a name."""
 
     async def pull(self, image: str) -> None:
         """Fetch *image* from its registry, however long that takes while it moves.

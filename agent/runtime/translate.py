@@ -19,6 +19,7 @@ from agent.runtime.interface import (
     Health,
     Owner,
 )
+from cluster import generic
 from cluster.model import (
     Assignment,
     Healthcheck,
@@ -55,7 +56,7 @@ def container_config(owner: Owner, assignment: Assignment, spec: TaskSpec) -> Js
         "Image": container.image,
         "Cmd": None if container.command is None else list(container.command),
         "Entrypoint": _entrypoint(container.entrypoint),
-        "Env": [f"{name}={value}" for name, value in container.environment.items()],
+        "Env": [f"{name}={value}" for name, value in _environment(assignment, spec).items()],
         "User": container.user,
         "WorkingDir": container.working_dir,
         "Hostname": container.hostname,
@@ -81,6 +82,12 @@ def endpoint_config(assignment: Assignment, aliases: tuple[str, ...]) -> Json:
     """Return how the container is found on a network: its service's names and *aliases*."""
     names = (labels.short_name(assignment), assignment.service_name, *aliases)
     return {"Aliases": list(dict.fromkeys(names))}
+
+
+def _environment(assignment: Assignment, spec: TaskSpec) -> dict[str, str]:
+    """Return the variables; the user's own word counts before ours."""
+    own = generic.environment(spec.reservations.generic, assignment.generic_items)
+    return {**own, **spec.container.environment}
 
 
 def _entrypoint(words: tuple[str, ...] | None) -> list[str] | None:
@@ -252,6 +259,15 @@ def observed(inspected: Mapping[str, Any]) -> Container | None:
         started_at=seconds(status.get("StartedAt", "")),
         ended_at=seconds(status.get("FinishedAt", "")),
     )
+
+
+def image_names(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what an image in a listing is called; Docker's ``<none>`` is no name."""
+    for key in ("RepoTags", "RepoDigests"):
+        names = tuple(name for name in row.get(key) or () if "<none>" not in name)
+        if names:
+            return names
+    return ()
 
 
 def listed(row: Mapping[str, Any]) -> Container | None:

@@ -42,7 +42,7 @@ class Section(msgspec.Struct, frozen=True):
 
     Attributes:
         title: the place, such as ``services.<name>.deploy``.
-        takes_extensions: ``x-...`` keys are passed over.
+        takes_extensions: ``x-...`` keys of others are passed over.
     """
 
     title: str
@@ -69,6 +69,10 @@ def _neutral(note: str = "") -> Key:
 def _refused(note: str, *harmless: str) -> Key:
     return Key(Support.REFUSED, note, frozenset(harmless))
 
+
+# The one extension that is ours; whatever else begins with "x-" is somebody else's.
+EXTENSION = "x-shoal"
+_EXTENSIONS = "x-"
 
 _WINDOWS = "it is for Windows hosts"
 _NOT_YET = "there is nothing for it yet"
@@ -189,6 +193,7 @@ SERVICE = Section(
         "volumes": _honoured("a named volume is its host's own"),
         "volumes_from": _refused("tasks of two services may be on two hosts; use a named volume"),
         "working_dir": _honoured(),
+        EXTENSION: _honoured("what the Compose format has no key for"),
     },
 )
 
@@ -221,7 +226,7 @@ RESERVATIONS = Section(
     {
         "cpus": _honoured(),
         "devices": _refused("devices cannot be reserved yet"),
-        "generic_resources": _refused("only cpus and memory can be reserved yet"),
+        "generic_resources": _honoured("what hosts offer beside cpus and memory, by kind"),
         "memory": _honoured(),
     },
 )
@@ -241,8 +246,69 @@ PLACEMENT = Section(
     {
         "constraints": _honoured(),
         "max_replicas_per_node": _honoured(),
-        "preferences": _ignored("tasks are packed for now, not spread"),
+        "preferences": _honoured("each spreads within the values of the one before"),
     },
+)
+
+GENERIC = Section(
+    "services.<name>.deploy.resources.reservations.generic_resources[]",
+    {"discrete_resource_spec": _honoured("of named items too: how many")},
+)
+
+DISCRETE = Section(
+    "services.<name>.deploy.resources.reservations.generic_resources[].discrete_resource_spec",
+    {"kind": _honoured(), "value": _honoured("1 if absent")},
+)
+
+PREFERENCE = Section(
+    "services.<name>.deploy.placement.preferences[]",
+    {"spread": _honoured("node.labels.NAME or another key that nodes can share")},
+)
+
+OURS = Section(
+    f"services.<name>.{EXTENSION}",
+    {
+        "affinity": _honoured("near a service of the stack: its name, or a map"),
+        "anti_affinity": _honoured("apart from it; may be the service itself"),
+        "budget": _honoured(),
+        "gang": _honoured("services of one name are placed all together or not at all"),
+        "preempts": _honoured("lower priorities make way where there is no room"),
+        "prefer": _honoured("constraints that need not hold: an expression, or a map"),
+        "priority": _honoured("-1000 to 1000; the higher is placed first, 0 if absent"),
+        "stays": _honoured("never moved for the sake of a better layout"),
+        "strategy": _honoured("binpack or spread; the cluster's if absent"),
+        "tolerates": _honoured("what nodes may be reserved for and still run it"),
+    },
+    takes_extensions=False,
+)
+
+BUDGET = Section(
+    f"services.<name>.{EXTENSION}.budget",
+    {"max_unavailable": _honoured("replicas that may be missing at a time; 1 if absent")},
+    takes_extensions=False,
+)
+
+AFFINITY = Section(
+    f"services.<name>.{EXTENSION}.affinity[]",
+    {
+        "external": _honoured("true: `service` is the full name of one of another stack"),
+        "service": _honoured(),
+        "topology": _honoured("what makes two nodes one place: node.id, or a label's key"),
+        "weight": _honoured("1 to 100 makes it a wish; without it, it must hold"),
+    },
+    takes_extensions=False,
+)
+
+PREFERRED = Section(
+    f"services.<name>.{EXTENSION}.prefer[]",
+    {"constraint": _honoured(), "weight": _honoured("1 to 100; 50 if absent")},
+    takes_extensions=False,
+)
+
+OURS_OF_VOLUME = Section(
+    f"volumes.<name>.{EXTENSION}",
+    {"bound": _honoured("it lives on the nodes that say so, and tasks go there")},
+    takes_extensions=False,
 )
 
 UPDATE_CONFIG = Section(
@@ -386,6 +452,7 @@ VOLUME = Section(
         "external": _honoured("used by its name; a host that lacks it makes an empty one"),
         "labels": _honoured(),
         "name": _honoured(),
+        EXTENSION: _honoured("what the Compose format has no key for"),
     },
 )
 
@@ -408,9 +475,15 @@ INCLUDE = Section(
 SECTIONS = (
     *(TOP, INCLUDE, SERVICE, EXTENDS, ENV_FILE, HEALTHCHECK, LOGGING, ULIMIT),
     *(PORT, MOUNT, MOUNT_BIND, MOUNT_VOLUME, MOUNT_TMPFS, ATTACHMENT),
-    *(DEPLOY, RESOURCES, LIMITS, RESERVATIONS, RESTART_POLICY, PLACEMENT),
-    *(UPDATE_CONFIG, ROLLBACK_CONFIG, NETWORK, VOLUME),
+    *(DEPLOY, RESOURCES, LIMITS, RESERVATIONS, GENERIC, DISCRETE),
+    *(RESTART_POLICY, PLACEMENT, PREFERENCE, UPDATE_CONFIG, ROLLBACK_CONFIG),
+    *(OURS, BUDGET, AFFINITY, PREFERRED, NETWORK, VOLUME, OURS_OF_VOLUME),
 )
+
+
+def is_of_others(name: str) -> bool:
+    """Tell whether a key is an extension that nobody means us by."""
+    return name.startswith(_EXTENSIONS) and name != EXTENSION
 
 
 def as_markdown() -> str:

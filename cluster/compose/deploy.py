@@ -15,6 +15,7 @@ from cluster.model import (
     RestartCondition,
     RestartPolicy,
     ServiceMode,
+    SpreadPreference,
     UpdateConfig,
     UpdateOrder,
 )
@@ -66,9 +67,25 @@ def resources(service: Fields, deploy: Fields) -> tuple[Resources, Resources, in
             memory_bytes=either(
                 (reservations, "memory"), (service, "mem_reservation"), fields.size, 0
             ),
+            generic=reservations.get("generic_resources", _generic, {}),
         ),
         either((limits, "pids"), (service, "pids_limit"), _pids, 0),
     )
+
+
+def _generic(cursor: Cursor) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for item in cursor.items():
+        spec = Fields(item, catalogue.GENERIC).section("discrete_resource_spec", catalogue.DISCRETE)
+        if "kind" not in spec:
+            item.refused("expected discrete_resource_spec with a kind and a value")
+            continue
+        kind = spec.get("kind", fields.some_text, "")
+        if kind in counts:
+            item.refused(f"{kind!r} is reserved twice")
+        elif kind:
+            counts[kind] = spec.get("value", fields.integer, 1)
+    return counts
 
 
 def either(
@@ -131,7 +148,15 @@ def placement(service: Fields, deploy: Fields) -> Placement:
         constraints=place.get("constraints", fields.list_of(fields.some_text), ()),
         platforms=(platform,) if platform else (),
         max_replicas_per_node=place.get("max_replicas_per_node", fields.integer, 0),
+        preferences=place.get("preferences", fields.list_of(_preference), ()),
     )
+
+
+def _preference(cursor: Cursor) -> SpreadPreference:
+    preference = Fields(cursor, catalogue.PREFERENCE)
+    if "spread" not in preference:
+        raise cursor.refused("expected spread: KEY, such as node.labels.zone")
+    return SpreadPreference(key=fields.some_text(preference.at("spread")))
 
 
 def _platform(cursor: Cursor) -> Platform:

@@ -9,9 +9,12 @@ from decimal import Decimal
 
 import yaml
 
+from cluster.compose.catalogue import EXTENSION
 from cluster.compose.stack import DEFAULT_NETWORK, Declared
 from cluster.model import (
+    Affinity,
     ContainerSpec,
+    DisruptionBudget,
     Healthcheck,
     Mount,
     MountKind,
@@ -48,8 +51,13 @@ def document(
     """Return the document; a ``$`` in its values is doubled, as Compose wants it."""
     network_keys = {network.name: key for key, network in networks.items()}
     volume_keys = {volume.name: key for key, volume in volumes.items()}
+    services = tuple(services)
+    own = {spec.name: spec.name.removeprefix(f"{name}_") for spec in services}
     parts = {
-        spec.name.removeprefix(f"{name}_"): _service(spec, network_keys, volumes, volume_keys)
+        own[spec.name]: {
+            **_service(spec, network_keys, volumes, volume_keys),
+            **_given(**{EXTENSION: _extension(spec, own)}),
+        }
         for spec in services
     }
     joined = {network.network for spec in services for network in spec.task.networks}
@@ -212,6 +220,34 @@ def _deploy(spec: ServiceSpec) -> Part:
     }
 
 
+def _extension(spec: ServiceSpec, own: Mapping[str, str]) -> Part:
+    placement = spec.task.placement
+    part = _given(
+        priority=spec.priority,
+        preempts=spec.preempts,
+        gang=spec.gang.removeprefix(f"{spec.stack}_"),
+        strategy=placement.strategy.value if placement.strategy else None,
+        tolerates=list(placement.tolerates),
+        stays=placement.stays,
+        affinity=[_affinity(one, own) for one in placement.affinities if not one.anti],
+        anti_affinity=[_affinity(one, own) for one in placement.affinities if one.anti],
+        prefer=[
+            {"constraint": wish.constraint, "weight": wish.weight} for wish in placement.prefer
+        ],
+    )
+    if spec.budget != DisruptionBudget():
+        part["budget"] = {"max_unavailable": spec.budget.max_unavailable}
+    return part
+
+
+def _affinity(affinity: Affinity, own: Mapping[str, str]) -> Part:
+    return {
+        "service": own.get(affinity.service, affinity.service),
+        "topology": affinity.topology,
+        **_given(weight=affinity.weight, external=affinity.service not in own),
+    }
+
+
 def _resources(task: TaskSpec) -> Part:
     return _given(
         limits=_given(**_amounts(task.limits), pids=task.container.pids_limit),
@@ -223,6 +259,10 @@ def _amounts(amounts: Resources) -> Part:
     return _given(
         cpus=format_cpus(amounts.cpu_nanos) if amounts.cpu_nanos else None,
         memory=_size(amounts.memory_bytes),
+        generic_resources=[
+            {"discrete_resource_spec": {"kind": kind, "value": count}}
+            for kind, count in amounts.generic.items()
+        ],
     )
 
 
@@ -239,6 +279,7 @@ def _placement(placement: Placement) -> Part:
     return _given(
         constraints=list(placement.constraints),
         max_replicas_per_node=placement.max_replicas_per_node,
+        preferences=[{"spread": preference.key} for preference in placement.preferences],
     )
 
 
@@ -262,6 +303,7 @@ def _declared(declared: Declared) -> Part:
         driver=declared.driver,
         driver_opts=declared.driver_options,
         labels=declared.labels,
+        **{EXTENSION: _given(bound=declared.bound)},
     )
 
 

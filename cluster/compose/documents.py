@@ -78,7 +78,7 @@ class Documents:
                 if not is_null(node):
                     self._report.problem(node.at, "", "expected a map with `services`")
                 continue
-            own = node.without(*(key for key in node.entries if key.startswith("x-")))
+            own = node.without(*(key for key in node.entries if catalogue.is_of_others(key)))
             complete = interpolate(own, place.environment, self._report)
             assert isinstance(complete, Mapping)
             base = Base.of(place.directory, place.environment)

@@ -5,6 +5,7 @@ A reader is a function of a ``Cursor``: it returns the value, or reports and rai
 the others.
 """
 
+import difflib
 import re
 from collections.abc import Callable, Iterator
 from collections.abc import Mapping as Choices
@@ -13,7 +14,7 @@ from typing import TypeVar
 import msgspec
 
 from cluster import quantities
-from cluster.compose.catalogue import SECTIONS, Key, Section, Support
+from cluster.compose.catalogue import EXTENSION, SECTIONS, Key, Section, Support, is_of_others
 from cluster.compose.nodes import Items, Kind, Mapping, Node, Scalar, described, is_null
 from cluster.compose.problems import Position, Report
 from cluster.errors import InvalidError, did_you_mean
@@ -24,7 +25,9 @@ D = TypeVar("D")
 # Where a section has no more keys than this, a misspelt one is answered with all of them.
 KEYS_LISTED_MAX = 12
 
-_EXTENSION = "x-"
+# So near to our own extension that it is probably meant: two letters that changed places are.
+_EXTENSION_LIKENESS_MIN = 0.8
+
 _INTEGER = re.compile(r"[-+]?[0-9]{1,18}")
 _HEX_OR_OCTAL = re.compile(r"0x[0-9a-fA-F]{1,15}|0o[0-7]{1,20}")
 _RATIO = re.compile(r"[-+]?(?:[0-9]{1,18}(?:\.[0-9]{0,18})?|\.[0-9]{1,18})")
@@ -144,8 +147,10 @@ class Fields:
         at = self._map.keys_at[name]
         report = self._cursor.report
         if key is None:
-            if not (self._section.takes_extensions and name.startswith(_EXTENSION)):
+            if not (self._section.takes_extensions and is_of_others(name)):
                 report.problem(at, self._path(name), f"unknown key{_hint(name, self._section)}")
+            elif difflib.get_close_matches(name, [EXTENSION], cutoff=_EXTENSION_LIKENESS_MIN):
+                report.warning(at, self._path(name), f"passed over; did you mean {EXTENSION!r}?")
         elif _asks_for_nothing(node, key):
             pass
         elif key.support is Support.REFUSED:

@@ -6,6 +6,7 @@ The tables say which keys a field is read from: the first one that the file has 
 
 import re
 
+from cluster.compose.catalogue import EXTENSION
 from cluster.compose.nodes import Items, Mapping, Node
 from cluster.compose.problems import Position, Report
 from cluster.model import ServiceSpec
@@ -27,7 +28,13 @@ _KEYS = {
         "mem_reservation",
     ),
     "task.restart": ("deploy.restart_policy", "restart"),
+    "task.reservations.generic": ("deploy.resources.reservations.generic_resources",),
     "task.placement": ("deploy.placement",),
+    "task.placement.prefer": (f"{EXTENSION}.prefer",),
+    "task.placement.tolerates": (f"{EXTENSION}.tolerates",),
+    "priority": (f"{EXTENSION}.priority",),
+    "budget": (f"{EXTENSION}.budget",),
+    "gang": (f"{EXTENSION}.gang",),
     "task.networks": ("networks", "network_mode"),
     "task.ports": ("ports",),
     "task.container.environment": ("environment", "env_file"),
@@ -46,6 +53,8 @@ _MOUNT_PARTS = {
     "tmpfs_mode": "tmpfs.mode",
     "propagation": "bind.propagation",
 }
+_AFFINITY = re.compile(r"task\.placement\.affinities(?:\[([0-9]+)\])?(.*)")
+_SPREAD = re.compile(r"(task\.placement\.preferences\[[0-9]+\])\.key")
 _STEP = re.compile(r"\.?([^.\[\]]+)|\[([0-9]+)\]")
 
 
@@ -73,11 +82,25 @@ def _candidates(field: str, service: Mapping) -> list[str]:
     mount = _MOUNT.fullmatch(field)
     if mount is not None:
         return [_mount_path(int(mount[1]), mount[2], service)]
+    affinity = _AFFINITY.fullmatch(field)
+    if affinity is not None:
+        return [_affinity_path(int(affinity[1] or "0"), affinity[2], service)]
+    field = _SPREAD.sub(r"\1.spread", field)
     known = field
     while known not in _KEYS:
         known = known[: max(known.rfind("."), known.rfind("["), 0)]
     rest = _UNITS.sub("", field[len(known) :])
     return [(key + rest).removeprefix(".") for key in _KEYS[known]]
+
+
+def _affinity_path(index: int, rest: str, service: Mapping) -> str:
+    """Return the path of an affinity: what is near comes first, then what is apart."""
+    ours = service.entries.get(EXTENSION)
+    near = ours.entries.get("affinity") if isinstance(ours, Mapping) else None
+    count = len(near.items) if isinstance(near, Items) else 0
+    if index >= count:
+        return f"{EXTENSION}.anti_affinity[{index - count}]{rest}"
+    return f"{EXTENSION}.affinity[{index}]{rest}"
 
 
 def _mount_path(index: int, rest: str, service: Mapping) -> str:

@@ -9,6 +9,7 @@ To add a short form, write a function of (node, path, forms) and list it in a ta
 from collections.abc import Callable
 
 from cluster.compose import short
+from cluster.compose.catalogue import EXTENSION
 from cluster.compose.nodes import Items, Kind, Mapping, Node, Scalar, is_null, mapping, string
 from cluster.compose.problems import Position, Report
 from cluster.compose.short import Base
@@ -206,6 +207,17 @@ def _declared(node: Node, path: str, forms: Forms) -> Node:
     return node
 
 
+def _called(key: str) -> Form:
+    """``x`` -> ``{key: x}``."""
+
+    def apply(node: Node, _path: str, _forms: Forms) -> Node:
+        if isinstance(node, Scalar) and node.kind in (Kind.STRING, Kind.INT):
+            return mapping({key: string(node.text, node.at)}, node.at)
+        return node
+
+    return apply
+
+
 def _listed_each(form: Form) -> Form:
     """Return the form of a list that may be a single thing."""
 
@@ -219,6 +231,12 @@ def _listed_each(form: Form) -> Form:
     return apply
 
 
+_OURS: dict[str, Form] = {
+    "affinity": _listed_each(_called("service")),
+    "anti_affinity": _listed_each(_called("service")),
+    "prefer": _listed_each(_called("constraint")),
+    "tolerates": _listed,
+}
 _SERVICE: dict[str, Form] = {
     "annotations": _pairs,
     "depends_on": _named(_started),
@@ -236,6 +254,7 @@ _SERVICE: dict[str, Form] = {
     "tmpfs": _listed,
     "ulimits": _each(_ulimit),
     "volumes": _each(_mount),
+    EXTENSION: _map(_OURS),
 }
 _DOCUMENT: dict[str, Form] = {
     "services": _each(_map(_SERVICE)),

@@ -111,9 +111,17 @@ def _project(
     top = Fields(Cursor(whole, "", report), catalogue.TOP)
     name = _name(top, given_name, whole.at, report)
     networks, volumes = declarations(top, name)
-    stack = Stack(name=name, networks=networks, volumes=volumes, environment=environment, read=read)
+    active = _active_services(top, environment, whole.at, report)
+    stack = Stack(
+        name=name,
+        services=frozenset(key for key, _, _ in active),
+        networks=networks,
+        volumes=volumes,
+        environment=environment,
+        read=read,
+    )
     services: list[ServiceSpec] = []
-    for key, cursor, key_at in _active_services(top, environment, whole.at, report):
+    for key, cursor, key_at in active:
         try:
             spec = service_spec(cursor, key, stack)
         except Refused:

@@ -4,7 +4,8 @@ Works on normalised trees (see ``forms``), where one thing has one shape:
 
     maps                    merged key by key, the later file winning
     lists                   appended; a word that is there already is not added again
-    ports, volumes          one entry per port and per target: a later entry takes its place
+    ports, volumes          one entry per port and per target: a later entry takes its place;
+                            likewise generic resources by kind, wishes by what they are about
     command, entrypoint,    replaced
     healthcheck.test
     logging                 replaced if the drivers differ, else merged
@@ -16,6 +17,7 @@ The result's nodes are those of the files, so every value still knows where it w
 
 from collections.abc import Callable, Hashable
 
+from cluster.compose.catalogue import EXTENSION
 from cluster.compose.nodes import Items, Kind, Mapping, Node, Scalar, Tag, described, is_null
 from cluster.compose.problems import Report
 
@@ -132,10 +134,33 @@ def _path(node: Node) -> Hashable:
     return _text(node, "path") or None
 
 
+def _kind(node: Node) -> Hashable:
+    spec = node.entries.get("discrete_resource_spec") if isinstance(node, Mapping) else None
+    return (_text(spec, "kind") or None) if isinstance(spec, Mapping) else None
+
+
+def _place(node: Node) -> Hashable:
+    if not isinstance(node, Mapping):
+        return None
+    service = _text(node, "service")
+    return (service, _text(node, "topology")) if service else None
+
+
+def _wish(node: Node) -> Hashable:
+    if not isinstance(node, Mapping):
+        return None
+    return _text(node, "spread") or _text(node, "constraint") or None
+
+
 _IDENTITY: dict[tuple[str, ...], Callable[[Node], Hashable]] = {
     ("ports",): _port,
     ("volumes",): _target,
     ("env_file",): _path,
+    ("deploy", "resources", "reservations", "generic_resources"): _kind,
+    ("deploy", "placement", "preferences"): _wish,
+    (EXTENSION, "affinity"): _place,
+    (EXTENSION, "anti_affinity"): _place,
+    (EXTENSION, "prefer"): _wish,
 }
 
 

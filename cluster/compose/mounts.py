@@ -74,6 +74,7 @@ def _mount(cursor: Cursor, stack: Stack) -> Mount:
         source=volume_of.name,
         read_only=read_only,
         no_copy=volume.get("nocopy", fields.boolean, False),
+        bound=volume_of.bound,
         driver=volume_of.driver,
         driver_options=volume_of.driver_options,
         labels={**volume_of.labels, **labels},

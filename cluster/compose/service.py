@@ -3,7 +3,16 @@
 import shlex
 
 from cluster import kernel
-from cluster.compose import catalogue, deploy, environment, fields, mounts, networks, ports
+from cluster.compose import (
+    catalogue,
+    deploy,
+    environment,
+    extension,
+    fields,
+    mounts,
+    networks,
+    ports,
+)
 from cluster.compose.fields import Cursor, Fields
 from cluster.compose.nodes import Items, Scalar
 from cluster.compose.stack import Stack
@@ -39,6 +48,7 @@ def service_spec(cursor: Cursor, name: str, stack: Stack) -> ServiceSpec:
     """
     service = Fields(cursor, catalogue.SERVICE)
     section = service.section("deploy", catalogue.DEPLOY)
+    ours = service.section(catalogue.EXTENSION, catalogue.OURS)
     mode = deploy.mode(section)
     limits, reservations, pids = deploy.resources(service, section)
     network_mode, attachments = networks.attachments(service, stack)
@@ -58,8 +68,12 @@ def service_spec(cursor: Cursor, name: str, stack: Stack) -> ServiceSpec:
             networks=attachments,
             ports=_ports(service, network_mode),
             restart=deploy.restart(service, section),
-            placement=deploy.placement(service, section),
+            placement=extension.placed(deploy.placement(service, section), ours, stack),
         ),
+        priority=ours.get("priority", fields.integer, 0),
+        preempts=ours.get("preempts", fields.boolean, False),
+        budget=extension.budget(ours),
+        gang=extension.gang(ours, stack),
     )
 
 

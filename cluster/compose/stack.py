@@ -27,10 +27,12 @@ class Declared(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         name: by which hosts know it: the stack's name and the key unless the file says another.
         external: made by someone else: only its name counts.
+        bound: of a volume: it lives on certain nodes.
     """
 
     name: str
     external: bool = False
+    bound: bool = False
     driver: str = ""
     driver_options: dict[str, str] = {}
     labels: dict[str, str] = {}
@@ -41,12 +43,14 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         name: of the stack.
+        services: the keys of those that are deployed.
         networks, volumes: by their key in the files.
         environment: where the files are deployed.
         read: returns a file's text by its absolute path; raises ``OSError`` or ``ValueError``.
     """
 
     name: str
+    services: frozenset[str]
     networks: dict[str, Declared]
     volumes: dict[str, Declared]
     environment: Environment[str, str]
@@ -107,16 +111,22 @@ def _volume(cursor: Cursor, full_name: str) -> Declared:
     volume = Fields(cursor, catalogue.VOLUME)
     external = volume.get("external", fields.boolean, False)
     name = volume.get("name", fields.some_text, _own_name(cursor) if external else full_name)
+    ours = volume.section(catalogue.EXTENSION, catalogue.OURS_OF_VOLUME)
+    bound = ours.get("bound", fields.boolean, False)
     if external:
         for key in ("driver", "driver_opts", "labels"):
             if key in volume:
                 child = volume.at(key)
                 message = "has no use for an external volume, which is there already"
                 child.report.problem(volume.key_position(key), child.path, message)
-        cursor.warn(f"a host without a volume {name!r} makes an empty one: it is not checked yet")
-        return Declared(name=name, external=True)
+        if not bound:
+            cursor.warn(
+                f"a host without a volume {name!r} makes an empty one: it is not checked yet"
+            )
+        return Declared(name=name, external=True, bound=bound)
     return Declared(
         name=name,
+        bound=bound,
         driver=volume.get("driver", fields.some_text, ""),
         driver_options=volume.get("driver_opts", fields.map_of(fields.any_text), {}),
         labels=volume.get("labels", fields.map_of(fields.any_text), {}),

@@ -45,6 +45,7 @@ class Mount(Value, frozen=True):
         propagation: of a bind ("rprivate", ...); empty takes Docker's default.
         no_copy: do not fill an empty volume with what the image holds at *target*.
         driver, driver_options, labels: of a volume that is made for this mount.
+        bound: the named volume lives on certain nodes (``NodeSpec.volumes``), and so must the task.
         tmpfs_size_bytes: 0 is unlimited.
         tmpfs_mode: permission bits; 0 takes Docker's default.
     """
@@ -61,6 +62,7 @@ class Mount(Value, frozen=True):
     labels: dict[str, str] = {}
     tmpfs_size_bytes: int = 0
     tmpfs_mode: int = 0
+    bound: bool = False
 
 
 class Ulimit(Value, frozen=True):

@@ -3,7 +3,7 @@
 from enum import Enum
 
 from cluster.model.base import ClusterId, ManagerId, NodeId, Object, SessionId, TaskId, Value
-from cluster.model.services import Platform
+from cluster.model.services import Platform, Strategy
 from cluster.resources import Resources
 
 
@@ -14,10 +14,19 @@ class Availability(Enum):
 
 
 class NodeSpec(Value, frozen=True):
-    """What an operator asks of a node."""
+    """What an operator asks of a node.
+
+    Attributes:
+        task_slots: tasks it takes at most, whatever they reserve; 0 is no limit.
+        reserved_for: names of which a task must tolerate every one to come here.
+        volumes: names of the bound volumes that live here.
+    """
 
     availability: Availability = Availability.ACTIVE
     labels: dict[str, str] = {}
+    task_slots: int = 0
+    reserved_for: tuple[str, ...] = ()
+    volumes: tuple[str, ...] = ()
 
 
 class NodeDescription(Value, frozen=True):
@@ -26,8 +35,13 @@ class NodeDescription(Value, frozen=True):
     Attributes:
         hostname: the node's name to people; ids stay unique if two hosts share it.
         address: where other hosts reach it.
-        capacity: what tasks may reserve, all together.
+        capacity: what tasks may reserve, all together; of each kind in ``generic_items`` as
+            many as there are names.
         engine_labels: labels of the Docker daemon.
+        generic_items: names of the host's generic resources, by kind, where it matters which
+            one a task gets.
+        images: that are on the host, as ``cluster.images.canonical`` writes them, sorted; at
+            most ``cluster.images.TOLD_MAX``. A hint, now and then brought up to date.
     """
 
     hostname: str = ""
@@ -37,6 +51,8 @@ class NodeDescription(Value, frozen=True):
     engine_version: str = ""
     engine_labels: dict[str, str] = {}
     agent_version: str = ""
+    generic_items: dict[str, tuple[str, ...]] = {}
+    images: tuple[str, ...] = ()
 
 
 class NodeState(Enum):
@@ -104,10 +120,12 @@ class ClusterSpec(Value, frozen=True):
     Attributes:
         heartbeat_period_seconds: an agent's; a node is lost after three missed ones.
         task_history_limit: finished tasks kept per slot.
+        strategy: how tasks are laid out whose service does not say.
     """
 
     heartbeat_period_seconds: float = 1.0
     task_history_limit: int = 5
+    strategy: Strategy = Strategy.BINPACK
 
 
 class Cluster(Object, frozen=True):

@@ -74,18 +74,75 @@ class Platform(Value, frozen=True):
     architecture: str = ""
 
 
+class Strategy(Enum):
+    """How tasks are laid out over the nodes that may run them."""
+
+    BINPACK = "binpack"  # few nodes, well filled; keeps room for what is large
+    SPREAD = "spread"  # as evenly by count as can be
+
+
+class SpreadPreference(Value, frozen=True):
+    """Spread a service's tasks evenly over the values of a key.
+
+    Attributes:
+        key: a topology (``cluster.constraints.topology``), "node.labels.zone".
+    """
+
+    key: str
+
+
+class Affinity(Value, frozen=True):
+    """Keep a service's tasks near those of a service, or apart from them.
+
+    Attributes:
+        service: full name; may be the service's own.
+        topology: what makes two nodes the same place (``cluster.constraints.topology``): the
+            node itself, or a label's value. A node without the label is no place.
+        anti: keep apart instead of near.
+        weight: 0 is a must; 1..100 is a wish, the higher the stronger.
+    """
+
+    service: str
+    topology: str = "node.id"
+    anti: bool = False
+    weight: int = 0
+
+
+class Preferred(Value, frozen=True):
+    """A constraint that would be nice to hold.
+
+    Attributes:
+        weight: 1..100, the higher the stronger.
+    """
+
+    constraint: str
+    weight: int
+
+
 class Placement(Value, frozen=True):
-    """Where a task may run.
+    """Where a task may run, and where it should.
 
     Attributes:
         constraints: expressions that all must hold (``cluster.constraints``).
         platforms: any of them will do; empty is no demand.
         max_replicas_per_node: of this service; 0 is no limit.
+        preferences: spread over the first key, within each of its values over the next, ...
+        affinities: nearness to other services, and distance.
+        prefer: constraints that need not hold.
+        strategy: None takes the cluster's.
+        tolerates: names that nodes may be reserved for and still run it.
+        stays: once placed it is not moved to make a better layout.
     """
 
     constraints: tuple[str, ...] = ()
     platforms: tuple[Platform, ...] = ()
     max_replicas_per_node: int = 0
+    preferences: tuple[SpreadPreference, ...] = ()
+    affinities: tuple[Affinity, ...] = ()
+    prefer: tuple[Preferred, ...] = ()
+    strategy: Strategy | None = None
+    tolerates: tuple[str, ...] = ()
+    stays: bool = False
 
 
 class TaskSpec(Value, frozen=True):
@@ -144,6 +201,16 @@ class UpdateConfig(Value, frozen=True):
     order: UpdateOrder = UpdateOrder.STOP_FIRST
 
 
+class DisruptionBudget(Value, frozen=True):
+    """How much of a service the cluster may take away for the sake of others.
+
+    Attributes:
+        max_unavailable: replicas that may be missing at a time on that account; 0 is none.
+    """
+
+    max_unavailable: int = 1
+
+
 class ServiceSpec(Value, frozen=True):
     """What somebody wants to run.
 
@@ -153,6 +220,12 @@ class ServiceSpec(Value, frozen=True):
         stack: name of the stack it belongs to; empty if none.
         labels: of the service, not of its containers.
         replicas: of a replicated service; a global one ignores it.
+        priority: the higher is placed first.
+        preempts: where there is no room, tasks of a lower priority make way for its tasks.
+        budget: what preemption and rebalancing may take of it.
+        gang: all waiting tasks of the services with this name are placed together or not at
+            all; empty if each for itself. Of a stack's service it begins with the stack's name
+            and an underscore.
     """
 
     name: str
@@ -163,6 +236,10 @@ class ServiceSpec(Value, frozen=True):
     replicas: int = 1
     update: UpdateConfig = UpdateConfig()
     rollback: UpdateConfig = UpdateConfig()
+    priority: int = 0
+    preempts: bool = False
+    budget: DisruptionBudget = DisruptionBudget()
+    gang: str = ""
 
 
 class Service(Object, frozen=True):

@@ -92,6 +92,8 @@ class Task(Object, frozen=True):
         created_at: when it was made.
         start_after: with desired state READY: when the leader lets it run (restart delay).
         failures: how many tasks before it in the slot ended badly one after the other.
+        generic_items: names of its node's generic resources that are its own, by kind. Written
+            by the leader when it is bound.
     """
 
     id: TaskId
@@ -104,6 +106,7 @@ class Task(Object, frozen=True):
     created_at: float = 0.0
     start_after: float = 0.0
     failures: int = 0
+    generic_items: dict[str, tuple[str, ...]] = {}
 
 
 class Assignment(Value, frozen=True):
@@ -112,6 +115,7 @@ class Assignment(Value, frozen=True):
     Attributes:
         node_id: whose task it is.
         state: the last state that the manager knows, so that what is finished stays finished.
+        generic_items: as in ``Task``.
     """
 
     task_id: TaskId
@@ -123,3 +127,4 @@ class Assignment(Value, frozen=True):
     desired_state: TaskState
     state: TaskState
     stack: str = ""
+    generic_items: dict[str, tuple[str, ...]] = {}

@@ -39,6 +39,7 @@ def info(app: App, form: str) -> None:
     examples="""
     clusterctl cluster update --heartbeat-period 2s
     clusterctl cluster update --task-history-limit 3
+    clusterctl cluster update --strategy spread
     """,
 )
 @click.option(
@@ -47,22 +48,34 @@ def info(app: App, form: str) -> None:
 @click.option(
     "--task-history-limit", type=click.IntRange(min=0), help="Ended tasks kept of each slot."
 )
+@click.option(
+    "--strategy",
+    type=click.Choice(["binpack", "spread"]),
+    help="How tasks are laid out whose service does not say.",
+)
 @pass_app
-def update(app: App, heartbeat_period: float | None, task_history_limit: int | None) -> None:
+def update(
+    app: App, heartbeat_period: float | None, task_history_limit: int | None, strategy: str | None
+) -> None:
     """Change the cluster's settings."""
     import msgspec
+
+    from cluster.model import Strategy
+    from clusterctl.render.plain import plain
 
     changes = {
         name: value
         for name, value in (
             ("heartbeat_period_seconds", heartbeat_period),
             ("task_history_limit", task_history_limit),
+            ("strategy", Strategy(strategy) if strategy else None),
         )
         if value is not None
     }
     if not changes:
-        raise click.UsageError("nothing to change: give --heartbeat-period or --task-history-limit")
+        raise click.UsageError("nothing to change: give at least one option")
     old = app.client.cluster_info().cluster
     new = app.client.update_cluster(old.version, msgspec.structs.replace(old.spec, **changes))
     for name in changes:
-        click.echo(f"{name}: {getattr(new.spec, name)}, was {getattr(old.spec, name)}")
+        now, was = (plain(getattr(spec, name)) for spec in (new.spec, old.spec))
+        click.echo(f"{name}: {now}, was {was}")

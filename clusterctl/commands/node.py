@@ -59,6 +59,10 @@ def inspect(app: App, nodes: tuple[str, ...], form: str) -> None:
     examples="""
     clusterctl node update node1 --label-add disk=ssd --label-rm old
     clusterctl node update node1 node2 --availability pause
+    # only tasks of services that tolerate "gpu", and no more than eight
+    clusterctl node update node3 --reserve-for gpu --task-slots 8
+    # the bound volume shop_data lives there
+    clusterctl node update node3 --volume-add shop_data
     """,
 )
 @argument("node", many=True)
@@ -69,25 +73,50 @@ def inspect(app: App, nodes: tuple[str, ...], form: str) -> None:
 )
 @click.option("--label-add", type=LABEL, multiple=True, help="Add or replace; repeat it.")
 @click.option("--label-rm", multiple=True, metavar="NAME", help="Remove; repeat it.")
+@click.option("--task-slots", type=click.IntRange(min=0), help="Tasks at most; 0 is no limit.")
+@click.option(
+    "--reserve-for",
+    multiple=True,
+    metavar="NAME",
+    help="Only for services that tolerate NAME; repeat it: every name.",
+)
+@click.option("--unreserve-for", multiple=True, metavar="NAME", help="No longer; repeat it.")
+@click.option(
+    "--volume-add", multiple=True, metavar="NAME", help="A bound volume lives there; repeat it."
+)
+@click.option("--volume-rm", multiple=True, metavar="NAME", help="It does not; repeat it.")
 @pass_app
 def update(
     app: App,
+    /,
+    *,
     nodes: tuple[str, ...],
     availability: str | None,
     label_add: tuple[tuple[str, str], ...],
     label_rm: tuple[str, ...],
+    task_slots: int | None,
+    reserve_for: tuple[str, ...],
+    unreserve_for: tuple[str, ...],
+    volume_add: tuple[str, ...],
+    volume_rm: tuple[str, ...],
 ) -> None:
-    """Change availability and labels; does not wait (see drain)."""
+    """Change what is asked of nodes; does not wait (see drain)."""
     from cluster.model import Availability
 
-    if not (availability or label_add or label_rm):
-        raise click.UsageError("nothing to change: give --availability, --label-add or --label-rm")
+    listed = (label_add, label_rm, reserve_for, unreserve_for, volume_add, volume_rm)
+    if availability is None and task_slots is None and not any(listed):
+        raise click.UsageError("nothing to change: give --availability, --label-add or another")
     for each in nodes:
         node = app.client.update_node(
             each,
             availability=Availability(availability) if availability else None,
             set_labels=dict(label_add),
             remove_labels=label_rm,
+            task_slots=task_slots,
+            reserve_for=reserve_for,
+            unreserve_for=unreserve_for,
+            add_volumes=volume_add,
+            remove_volumes=volume_rm,
         )
         click.echo(node.description.hostname or node.id)
 

@@ -8,7 +8,16 @@ import click
 
 from clusterctl.app import App, pass_app
 from clusterctl.lazy import Leaf
-from clusterctl.options import BYTES, CPUS, DURATION, LABEL, PAIR, argument, wait_options
+from clusterctl.options import (
+    BYTES,
+    COUNT,
+    CPUS,
+    DURATION,
+    LABEL,
+    PAIR,
+    argument,
+    wait_options,
+)
 
 if TYPE_CHECKING:
     from cluster.model import Service, ServiceSpec
@@ -40,6 +49,34 @@ _OPTIONS = (
     ),
     click.option("--reserve-cpu", type=CPUS, help="Set aside so many CPUs."),
     click.option("--reserve-memory", type=BYTES, help="Set aside so much."),
+    click.option(
+        "--reserve-generic",
+        type=COUNT,
+        multiple=True,
+        help="Set aside so many of a kind, such as gpu=1; 0: none. Repeat it.",
+    ),
+    click.option(
+        "--spread-add", multiple=True, metavar="KEY", help="Spread over node.labels.zone, say."
+    ),
+    click.option("--spread-rm", multiple=True, metavar="KEY", help="Do not; repeat it."),
+    click.option(
+        "--tolerate-add", multiple=True, metavar="NAME", help="Also nodes reserved for NAME."
+    ),
+    click.option("--tolerate-rm", multiple=True, metavar="NAME", help="No longer; repeat it."),
+    click.option(
+        "--strategy",
+        type=click.Choice(["binpack", "spread", "cluster"]),
+        help="How tasks are laid out; cluster: as the cluster's setting says.",
+    ),
+    click.option("--priority", type=int, help="The higher is placed first."),
+    click.option(
+        "--preempts/--no-preempts",
+        default=None,
+        help="Whether lower priorities make way where there is no room.",
+    ),
+    click.option(
+        "--max-unavailable", type=_AMOUNT, help="Tasks that may be missing for others' sake."
+    ),
     click.option(
         "--restart-condition",
         type=click.Choice(["none", "on-failure", "any"]),

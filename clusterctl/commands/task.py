@@ -77,24 +77,20 @@ def inspect(app: App, tasks: tuple[str, ...], form: str) -> None:
 @command.command(
     "explain",
     examples="""
-    # why is it pending, or where could it go?
+    # why is it pending, what would help, or why is it where it is?
     clusterctl task explain 4k2m8s0q
+    clusterctl task explain 4k2m8s0q --format '{{join .Fixes "; "}}'
     """,
 )
 @argument("task")
+@click.option("-a", "--all", "every", is_flag=True, help="Every node, also of a large cluster.")
 @format_option()
 @pass_app
-def explain(app: App, task: str, form: str) -> None:
-    """Tell, node by node, why a task is or is not there."""
-    from clusterctl.render import kinds
-    from clusterctl.render.output import TABLE, listing, single
+def explain(app: App, task: str, every: bool, form: str) -> None:
+    """Tell why a task is or is not there, node by node, and what would help."""
+    from clusterctl.render.explanation import explanation
+    from clusterctl.render.output import TABLE, single
     from clusterctl.render.plain import plain
 
     answer = app.client.explain(task)
-    if form != TABLE:
-        show(single(plain(answer), form))
-        return
-    click.echo(f"{answer.summary} (task {answer.task.task.id})")
-    if answer.verdicts:
-        click.echo()
-        show(listing(kinds.verdicts(), answer.verdicts, TABLE))
+    show(explanation(answer, every=every) if form == TABLE else single(plain(answer), form))

@@ -3,19 +3,23 @@
 from collections.abc import Iterator
 
 from cluster.model import (
+    Affinity,
     ContainerSpec,
+    DisruptionBudget,
     Healthcheck,
     Mount,
     NetworkMode,
+    Placement,
     RestartPolicy,
     ServiceMode,
+    ServiceSpec,
     TaskSpec,
     UpdateConfig,
 )
 from cluster.quantities import format_duration
 from clusterctl.answers import NodeSummary, ServiceSummary, TaskDetails
 from clusterctl.render.kinds import port, replicas, task_error, task_name
-from clusterctl.render.people import ago, count, cpus, memory, pairs, resources, share
+from clusterctl.render.people import ago, count, cpus, generic, memory, pairs, resources, share
 from clusterctl.render.table import facts
 
 _MODES = {
@@ -37,6 +41,7 @@ def service(each: ServiceSummary, now: float) -> str:
         ("Replicas", replicas(each)),
         ("Labels", pairs(spec.labels)),
         *template(spec.task),
+        *_order(spec),
         ("Update", _update(spec.update)),
         ("Rollback", _update(spec.rollback)),
         ("Template", f"number {value.spec_version}, version {value.version}"),
@@ -56,10 +61,34 @@ def template(task: TaskSpec) -> Facts:
     yield "Limits", resources(task.limits)
     yield "Ports", ", ".join(port(each) for each in task.ports)
     yield "Networks", ", ".join(each.network for each in task.networks) or _MODES[task.network_mode]
-    yield "Placement", "\n".join(task.placement.constraints)
-    if task.placement.max_replicas_per_node:
-        yield "Per node", f"at most {task.placement.max_replicas_per_node}"
+    yield from _placement(task.placement)
     yield "Restart", _restart(task.restart)
+
+
+def _placement(placement: Placement) -> Facts:
+    yield "Placement", "\n".join(placement.constraints)
+    if placement.max_replicas_per_node:
+        yield "Per node", f"at most {placement.max_replicas_per_node}"
+    yield "Spread over", ", then ".join(each.key for each in placement.preferences)
+    yield "Affinity", "\n".join(_affinity(each) for each in placement.affinities if not each.anti)
+    yield "Apart from", "\n".join(_affinity(each) for each in placement.affinities if each.anti)
+    yield "Prefers", "\n".join(f"{each.constraint} ({each.weight})" for each in placement.prefer)
+    yield "Strategy", placement.strategy.value if placement.strategy else ""
+    yield "Tolerates", ", ".join(placement.tolerates)
+    yield "Stays", "yes" if placement.stays else ""
+
+
+def _affinity(each: Affinity) -> str:
+    weight = f"wished for ({each.weight})" if each.weight else "a must"
+    return f"{each.service} by {each.topology}, {weight}"
+
+
+def _order(spec: ServiceSpec) -> Facts:
+    if spec.priority or spec.preempts:
+        yield "Priority", f"{spec.priority}{', preempts lower ones' if spec.preempts else ''}"
+    if spec.budget != DisruptionBudget():
+        yield "Budget", f"at most {spec.budget.max_unavailable} unavailable"
+    yield "Gang", spec.gang
 
 
 def _container(spec: ContainerSpec) -> Facts:
@@ -84,7 +113,10 @@ def _words(words: tuple[str, ...] | None) -> str:
 
 
 def _mount(mount: Mount) -> str:
-    mode = " (read only)" if mount.read_only else ""
+    notes = [
+        note for note, holds in (("read only", mount.read_only), ("bound", mount.bound)) if holds
+    ]
+    mode = f" ({', '.join(notes)})" if notes else ""
     return f"{mount.kind.value} {mount.source or '-'} at {mount.target}{mode}"
 
 
@@ -111,6 +143,7 @@ def task(each: TaskDetails, now: float) -> str:
         ("Name", task_name(each.task)),
         ("Service", f"{each.task.service_name} ({value.service_id})"),
         ("Node", f"{each.task.node_hostname} ({value.node_id})" if value.node_id else "none yet"),
+        *((kind, ", ".join(names)) for kind, names in sorted(value.generic_items.items())),
         ("Desired", value.desired_state.value),
         ("State", f"{status.state.value} {ago(status.at, now)}".rstrip()),
         ("Message", status.message),
@@ -133,6 +166,7 @@ def node(each: NodeSummary, now: float) -> str:
     if usage is not None and usage.measured_at:
         cpu_used = f", {share(usage.cpu_nanos, capacity.cpu_nanos)} used"
         memory_used = f", {memory(usage.memory_bytes)} used"
+    slots = f", at most {value.spec.task_slots}" if value.spec.task_slots else ""
     rows = [
         ("ID", value.id),
         ("Name", described.hostname),
@@ -150,10 +184,15 @@ def node(each: NodeSummary, now: float) -> str:
             "Memory",
             f"{memory(capacity.memory_bytes)}, {memory(each.reserved.memory_bytes)} reserved{memory_used}",
         ),
-        ("Tasks", f"{each.tasks_running} running of {each.tasks_total}"),
+        *generic(capacity, each.reserved),
+        *((f"{kind} names", ", ".join(names)) for kind, names in described.generic_items.items()),
+        ("Tasks", f"{each.tasks_running} running of {each.tasks_total}{slots}"),
+        ("Reserved for", ", ".join(value.spec.reserved_for)),
+        ("Volumes", ", ".join(value.spec.volumes)),
         ("Engine", described.engine_version),
         ("Engine labels", pairs(described.engine_labels)),
         ("Agent", described.agent_version),
+        ("Images", str(len(described.images) or "")),
         ("Heard of", heard),
         ("Session at", each.manager_id),
         ("Known since", ago(value.created_at, now)),

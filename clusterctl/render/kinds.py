@@ -9,7 +9,6 @@ from typing import Any
 from cluster.model import PublishedPort, Service
 from clusterctl.answers import (
     NodeSummary,
-    NodeVerdict,
     ServiceSummary,
     StackSummary,
     StoreMember,
@@ -193,6 +192,9 @@ def _node_row(each: NodeSummary) -> dict[str, Any]:
         "status": node.status.state.value,
         "availability": node.spec.availability.value,
         "labels": node.spec.labels,
+        "task_slots": node.spec.task_slots,
+        "reserved_for": list(node.spec.reserved_for),
+        "volumes": list(node.spec.volumes),
         "address": node.description.address,
         "os": node.description.platform.os,
         "architecture": node.description.platform.architecture,
@@ -202,6 +204,8 @@ def _node_row(each: NodeSummary) -> dict[str, Any]:
         "memory_bytes": node.description.capacity.memory_bytes,
         "cpu_nanos_reserved": each.reserved.cpu_nanos,
         "memory_bytes_reserved": each.reserved.memory_bytes,
+        "generic": node.description.capacity.generic,
+        "generic_reserved": each.reserved.generic,
         "tasks_running": each.tasks_running,
         "tasks_total": each.tasks_total,
         "usage": plain(each.usage),
@@ -243,15 +247,4 @@ def members() -> Kind[StoreMember]:
         ),
         row=plain,
         identity=lambda each: each.endpoint,
-    )
-
-
-def verdicts() -> Kind[NodeVerdict]:
-    return Kind(
-        columns=(
-            ("NODE", lambda each: each.hostname or short(each.node_id)),
-            ("VERDICT", lambda each: "; ".join(each.reasons) or "would take it"),
-        ),
-        row=plain,
-        identity=lambda each: each.node_id,
     )

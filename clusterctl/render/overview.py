@@ -4,7 +4,7 @@ from cluster.quantities import format_duration
 from clusterctl.answers import ClusterInfo
 from clusterctl.render.kinds import members
 from clusterctl.render.output import TABLE, listing
-from clusterctl.render.people import ago, cpus, memory, share
+from clusterctl.render.people import ago, cpus, generic, memory, share
 from clusterctl.render.table import facts, table
 
 
@@ -28,8 +28,10 @@ def overview(info: ClusterInfo, now: float) -> str:
                     memory,
                 ),
             ),
+            *generic(capacity, reserved),
             ("Leader", leader.address if leader else "none just now"),
             ("Heartbeat", format_duration(spec.heartbeat_period_seconds)),
+            ("Strategy", spec.strategy.value),
             ("History", f"{spec.task_history_limit} ended tasks of each slot"),
             ("Revision", str(info.revision)),
             ("Created", ago(info.cluster.created_at, now)),

@@ -70,7 +70,16 @@ def resources(amount: Resources) -> str:
         parts.append(f"{format_cpus(amount.cpu_nanos)} CPUs")
     if amount.memory_bytes:
         parts.append(approximate_bytes(amount.memory_bytes))
+    parts += [f"{number} {kind}" for kind, number in sorted(amount.generic.items())]
     return ", ".join(parts) or "none"
+
+
+def generic(capacity: Resources, reserved: Resources) -> list[tuple[str, str]]:
+    """Return, for each kind of the two, its name and ``2 of 8 reserved``."""
+    return [
+        (kind, f"{reserved.generic.get(kind, 0)} reserved of {capacity.generic.get(kind, 0)}")
+        for kind in sorted({*capacity.generic, *reserved.generic})
+    ]
 
 
 def count(number: int, noun: str) -> str:

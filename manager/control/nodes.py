@@ -1,12 +1,14 @@
 """Nodes as operators see them: listed, labelled, paused, drained and forgotten."""
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 
 import msgspec
 
 from cluster.errors import ConflictError, InvalidError, StateError
 from cluster.lifecycle import occupies
-from cluster.model import Availability, Node, NodeState, SessionState
+from cluster.model import Availability, Node, NodeSpec, NodeState, SessionState
+from cluster.validation import check_node
 from manager.control import summaries
 from manager.control.access import Access, Changes, Decision, as_stored
 from manager.control.references import find_node, node_name
@@ -14,6 +16,61 @@ from manager.control.summaries import NodeSummary
 from manager.control.usage import Usages
 from manager.dispatch.node_labels import check_labels
 from manager.view import View
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeChange:
+    """What shall become different in what is asked of a node.
+
+    Attributes:
+        availability, task_slots: None leaves it.
+        set_labels: added or replaced.
+        remove_labels, unreserve_for, remove_volumes: a missing one is no error.
+        reserve_for, add_volumes: one that is there already is no error.
+    """
+
+    availability: Availability | None = None
+    set_labels: Mapping[str, str] = field(default_factory=dict)
+    remove_labels: Collection[str] = ()
+    task_slots: int | None = None
+    reserve_for: Collection[str] = ()
+    unreserve_for: Collection[str] = ()
+    add_volumes: Collection[str] = ()
+    remove_volumes: Collection[str] = ()
+
+    def applied(self, spec: NodeSpec) -> NodeSpec:
+        """Return *spec* with the change made.
+
+        Raises:
+            InvalidError: it contradicts itself, or leads to what no node can be asked.
+        """
+        for what, added, removed in (
+            ("label", self.set_labels, self.remove_labels),
+            ("reservation for", self.reserve_for, self.unreserve_for),
+            ("volume", self.add_volumes, self.remove_volumes),
+        ):
+            for name in removed:
+                if name in added:
+                    raise InvalidError(f"{what} '{name}' is both set and removed")
+        labels = {k: v for k, v in spec.labels.items() if k not in self.remove_labels}
+        labels |= self.set_labels
+        check_labels(labels)
+        changed = msgspec.structs.replace(
+            spec,
+            availability=self.availability or spec.availability,
+            labels=labels,
+            task_slots=spec.task_slots if self.task_slots is None else self.task_slots,
+            reserved_for=_joined(spec.reserved_for, self.reserve_for, self.unreserve_for),
+            volumes=_joined(spec.volumes, self.add_volumes, self.remove_volumes),
+        )
+        check_node(changed)
+        return changed
+
+
+def _joined(
+    names: tuple[str, ...], added: Collection[str], removed: Collection[str]
+) -> tuple[str, ...]:
+    return tuple(sorted({*names, *added} - {*removed}))
 
 
 class Nodes:
@@ -35,30 +92,17 @@ class Nodes:
         heard = await self._usages.everywhere()
         return summaries.of_node(self._view, self._view.nodes.get(node.id, node), heard)
 
-    async def update(
-        self,
-        reference: str,
-        *,
-        version: int = 0,
-        availability: Availability | None = None,
-        set_labels: Mapping[str, str],
-        remove_labels: Collection[str],
-    ) -> Node:
+    async def update(self, reference: str, change: NodeChange, *, version: int = 0) -> Node:
         """Change what is asked of a node.
 
         Args:
             reference: of the node.
+            change: what shall become different.
             version: that the change was decided on; 0: it holds for any.
-            availability: None leaves it.
-            set_labels: added or replaced.
-            remove_labels: a missing one is no error.
 
         Raises:
             ConflictError: the node has changed since *version*.
         """
-        for label in remove_labels:
-            if label in set_labels:
-                raise InvalidError(f"label '{label}' is both set and removed")
         if version:
             await self._access.reached(version)
 
@@ -70,12 +114,7 @@ class Nodes:
                     f" on version {version}, it is at version {old.version} now"
                     f" ({_as_it_is(old)}); look again: `clusterctl node inspect {old.id}`"
                 )
-            labels = {k: v for k, v in old.spec.labels.items() if k not in remove_labels}
-            labels |= set_labels
-            check_labels(labels)
-            spec = msgspec.structs.replace(
-                old.spec, availability=availability or old.spec.availability, labels=labels
-            )
+            spec = change.applied(old.spec)
             changes = Changes()
             if spec == old.spec:
                 return Decision(changes, lambda _: old)
@@ -111,7 +150,14 @@ class Nodes:
 
 def _as_it_is(node: Node) -> str:
     labels = ", ".join(f"{name}={value}" for name, value in sorted(node.spec.labels.items()))
-    return f"{node.spec.availability.value}; {labels or 'no labels'}"
+    parts = [node.spec.availability.value, labels or "no labels"]
+    if node.spec.task_slots:
+        parts.append(f"{node.spec.task_slots} task slots")
+    if node.spec.reserved_for:
+        parts.append(f"reserved for {', '.join(node.spec.reserved_for)}")
+    if node.spec.volumes:
+        parts.append(f"volumes {', '.join(node.spec.volumes)}")
+    return "; ".join(parts)
 
 
 def _still_there(view: View, node: Node) -> str:

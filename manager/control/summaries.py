@@ -1,5 +1,6 @@
 """What is shown of an object beside its own record: counted over the view, nothing stored."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -129,11 +130,15 @@ def of_node(view: View, node: Node, heard: Mapping[NodeId, HeardUsage]) -> NodeS
 def reserved_by(view: View, tasks: Iterable[Task]) -> Resources:
     """Return what *tasks* reserve together."""
     cpu_nanos = memory_bytes = 0  # plain numbers: there may be 100,000 tasks
+    generic: Counter[str] = Counter()
     for task in tasks:
         if version := view.version_of(task):
-            cpu_nanos += version.spec.task.reservations.cpu_nanos
-            memory_bytes += version.spec.task.reservations.memory_bytes
-    return Resources(cpu_nanos=cpu_nanos, memory_bytes=memory_bytes)
+            amounts = version.spec.task.reservations
+            cpu_nanos += amounts.cpu_nanos
+            memory_bytes += amounts.memory_bytes
+            if amounts.generic:
+                generic.update(amounts.generic)
+    return Resources(cpu_nanos=cpu_nanos, memory_bytes=memory_bytes, generic=dict(generic))
 
 
 def _is_newest(view: View, service: Service, number: int) -> bool:

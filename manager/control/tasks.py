@@ -6,22 +6,25 @@ from dataclasses import dataclass
 from cluster.clock import Clock
 from cluster.errors import InternalError
 from cluster.lifecycle import wanted
-from cluster.model import NodeId, Task, TaskSpec, TaskState
+from cluster.model import NodeId, Strategy, Task, TaskSpec, TaskState
 from manager.control import summaries
 from manager.control.access import Access
+from manager.control.explaining import Told, told
+from manager.control.picture import Picture
 from manager.control.references import find_node, find_service, find_task, node_name, task_name
 from manager.control.summaries import TaskSummary
 from manager.view import View
-from scheduler import Demand, Explanation, explain, snapshot_of
+from scheduler import Explanation, Ledger, explain
 
 
 @dataclass(frozen=True, slots=True)
 class NodeVerdict:
-    """What the scheduler says of one node; no reasons: it would do."""
+    """What the scheduler says of one node; no reasons: it would do, and this is its rank."""
 
     node_id: NodeId
     hostname: str
     reasons: tuple[str, ...]
+    rank: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,19 +33,22 @@ class TaskExplanation:
 
     Attributes:
         text: in a sentence or two.
-        verdicts: by host name.
+        verdicts: nodes that would take it, the best first; then the others, the nearest first.
+        told: what would help, and why its node is its node.
     """
 
     summary: TaskSummary
     text: str
     verdicts: tuple[NodeVerdict, ...]
+    told: Told
 
 
 class Tasks:
     """The part of the Control API that is about tasks."""
 
-    def __init__(self, access: Access, clock: Clock) -> None:
+    def __init__(self, access: Access, picture: Picture, clock: Clock) -> None:
         self._access = access
+        self._picture = picture
         self._view = access.view
         self._clock = clock
 
@@ -93,16 +99,19 @@ class Tasks:
     async def explain(self, reference: str) -> TaskExplanation:
         """Tell, node by node, why a task is or is not there."""
         task = await self._access.read(lambda: find_task(self._view, reference))
-        _, spec = await self.get(task.id)
-        explanation = _judge(self._view, task, spec)
-        verdicts = [
-            NodeVerdict(each.node_id, each.node_name, tuple(map(str, each.reasons)))
-            for each in explanation.verdicts
-        ]
+        await self.get(task.id)
+        ledger = await self._picture.ledger()
+        task = find_task(self._view, task.id)
+        explanation = _judge(self._view, ledger, task)
+        text = _told(self._view, task, explanation, self._clock.now())
         return TaskExplanation(
             summaries.of_task(self._view, task),
-            f"{task_name(self._view, task)} {_told(self._view, task, explanation, self._clock.now())}",
-            tuple(sorted(verdicts, key=lambda each: (each.hostname, each.node_id))),
+            f"{task_name(self._view, task)} {text}",
+            tuple(
+                NodeVerdict(each.node_id, each.node_name, tuple(map(str, each.reasons)), each.rank)
+                for each in explanation.verdicts
+            ),
+            told(explanation, task.node_id),
         )
 
 
@@ -127,17 +136,16 @@ def _stack_of(view: View, task: Task) -> str:
     return version.spec.stack if version else ""
 
 
-def _judge(view: View, task: Task, spec: TaskSpec) -> Explanation:
+def _judge(view: View, ledger: Ledger, task: Task) -> Explanation:
     """Ask the scheduler as if the task had no room anywhere yet."""
-
-    def spec_of(other: Task) -> TaskSpec | None:
-        version = view.version_of(other)
-        return version.spec.task if version else None
-
-    others = (other for other in view.tasks.values() if other.id != task.id)
-    snapshot = snapshot_of(view.nodes.values(), others, spec_of)
     pinned = NodeId("") if task.slot else task.node_id
-    return explain(snapshot, Demand.of(task.service_id, spec), node_id=pinned)
+    strategy = view.cluster.spec.strategy if view.cluster else Strategy.BINPACK
+    ledger.remove_task(task.id)
+    try:
+        demand = ledger.demand_of(task)
+        return explain(ledger.snapshot(), demand, node_id=pinned, strategy=strategy)
+    finally:
+        ledger.apply_task(task)
 
 
 def _told(view: View, task: Task, explanation: Explanation, now: float) -> str:

@@ -122,6 +122,7 @@ def assignment_of(view: View, task: Task) -> Assignment:
         desired_state=task.desired_state,
         state=task.status.state,
         stack=version.spec.stack if version else "",
+        generic_items=task.generic_items,
     )
 
 

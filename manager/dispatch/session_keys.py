@@ -11,7 +11,7 @@ from collections.abc import Callable
 import msgspec
 
 from cluster.errors import ConflictError, UnavailableError
-from cluster.model import Node, NodeDescription, NodeSpec, Object, Session
+from cluster.model import Node, NodeDescription, NodeId, NodeSpec, Object, Session
 from manager import records
 from manager.store import keys
 from manager.store.interface import (
@@ -106,6 +106,28 @@ class SessionKeys:
         if revision is None:
             return None
         return msgspec.structs.replace(session, version=revision), lease
+
+    async def describe(
+        self, node_id: NodeId, change: Callable[[NodeDescription], NodeDescription]
+    ) -> None:
+        """Change what is stored of a node's host; nothing if the node is gone.
+
+        Raises:
+            UnavailableError: not written, or not known to be.
+        """
+        for _ in range(ATTEMPTS_MAX):
+            old = self._view.nodes.get(node_id)
+            if old is None or (description := change(old.description)) == old.description:
+                return
+            write = records.put(msgspec.structs.replace(old, description=description))
+            try:
+                revision = await self._store.commit([Unchanged(write.key, old.version)], [write])
+            except GuardFailedError as error:
+                self._view.learned(error.current, error.revision)
+            else:
+                self._view.committed(revision, [write])
+                return
+        raise UnavailableError("the node's record keeps changing: try again")
 
     async def drop(self, session: Session) -> None:
         """Delete the key if *session* still stands there.

@@ -27,7 +27,9 @@ from cluster.errors import (
     OverloadedError,
     UnavailableError,
 )
+from cluster.generic import counts_flaws, items_flaws
 from cluster.ids import ALPHABET, LENGTH, IdSource
+from cluster.images import TOLD_MAX
 from cluster.model import (
     Cluster,
     ClusterSpec,
@@ -142,6 +144,7 @@ class Sessions:
                 " managers of its own cluster, or an empty state directory to make it a new node"
             )
         _check(node_id, description)
+        description = msgspec.structs.replace(description, images=_kept(description.images))
         check_labels(labels)
         session_id = SessionId(self._ids.new())
         session = Session(
@@ -193,6 +196,19 @@ class Sessions:
             period = period_seconds(self._spec, len(self._held))
         session.heard(self._clock.monotonic(), period, usage)
         return period
+
+    async def images(self, session_id: str, images: tuple[str, ...]) -> None:
+        """Store which images a host has; those beyond the bound are left out.
+
+        Raises:
+            NotFoundError: there is no such session (any more): open a new one.
+            UnavailableError: not stored, or not known to be; it is only a hint.
+        """
+        node_id = self.find(session_id).node_id
+        kept = _kept(images)
+        await self._keys.describe(
+            node_id, lambda description: msgspec.structs.replace(description, images=kept)
+        )
 
     def ended(self, session: OpenSession) -> None:
         """Let a session go because its stream has ended."""
@@ -388,12 +404,23 @@ def _as_silent(session: Session) -> Session:
     return msgspec.structs.replace(session, state=SessionState.SILENT)
 
 
+def _kept(images: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names of images that are stored; an agent of another version may send more."""
+    return tuple(name for name in images if len(name) <= _TEXT_CHARACTERS_MAX)[:TOLD_MAX]
+
+
 def _check(node_id: NodeId, description: NodeDescription) -> None:
     if len(node_id) != LENGTH or not set(node_id) <= set(ALPHABET):
         raise InvalidError(f"a node's id has {LENGTH} characters of 0-9 and a-z: {node_id[:40]!r}")
     capacity = description.capacity
     if capacity.cpu_nanos < 0 or capacity.memory_bytes < 0:
         raise InvalidError("a host cannot have less than nothing to offer")
+    items = description.generic_items
+    for kind, flaw in (*counts_flaws(capacity.generic), *items_flaws(items)):
+        raise InvalidError(f"generic resources of a host: {kind}: {flaw}")
+    for kind, names in items.items():
+        if capacity.generic.get(kind) != len(names):
+            raise InvalidError(f"a host offers other than the {len(names)} {kind} that it names")
     texts = (
         *(description.hostname, description.address, description.engine_version),
         *(

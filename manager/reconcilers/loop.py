@@ -23,6 +23,13 @@ log = logging.getLogger(__name__)
 RESYNC_SECONDS = 30.0  # everything is looked at this often, whatever was or was not heard
 SETTLE_RETRY_SECONDS = 0.5  # between attempts to learn the fate of unknown writes
 
+# A service of thousands is looked at as a whole whenever one of its tasks moves. While it comes up
+# that would be thousands of looks; so after each round there is a pause that keeps planning to
+# this share of the time, and what moves meanwhile is looked at together. A small one waits for
+# less than a millisecond.
+PLANNING_SHARE_MAX = 0.2
+PAUSE_SECONDS_MAX = 0.25  # what the largest may add to a reaction
+
 K = TypeVar("K")
 
 
@@ -81,7 +88,9 @@ class ReconcileLoop:
         resync = asyncio.create_task(self._resync())
         try:
             while True:
-                await self._round(await self._queue.take())
+                planning_seconds = await self._round(await self._queue.take())
+                pause = planning_seconds * (1 / PLANNING_SHARE_MAX - 1)
+                await asyncio.sleep(min(pause, PAUSE_SECONDS_MAX))
         finally:
             resync.cancel()
             unsubscribe()
@@ -98,8 +107,10 @@ class ReconcileLoop:
                 self._queue.put(key)
             await asyncio.sleep(RESYNC_SECONDS)
 
-    async def _round(self, keys: Sequence[object]) -> None:
+    async def _round(self, keys: Sequence[object]) -> float:
+        """Handle *keys*; return for how many seconds was planned."""
         now = self._clock.now()
+        began_at = self._clock.monotonic()
         planned: list[tuple[object, Plan]] = []
         for key in keys:
             try:
@@ -109,6 +120,7 @@ class ReconcileLoop:
                     "cannot decide", extra={"reconciler": self._reconciler.name, "key": key}
                 )
                 self._queue.retry(key)
+        planning_seconds = self._clock.monotonic() - began_at
         changes = [change for _, plan in planned for change in plan.changes]
         for change in changes:
             log.debug("decided", extra={"reconciler": self._reconciler.name, "why": change.why})
@@ -128,6 +140,7 @@ class ReconcileLoop:
             self._queue.done(key)
             if plan.look_again_seconds is not None:
                 self._queue.put_later(key, plan.look_again_seconds)
+        return planning_seconds
 
     async def _settle(self) -> None:
         while True:

@@ -47,6 +47,9 @@ BEATS_MISSED_MAX = 3  # a node is lost after so many heartbeat periods without a
 # each tries again within five seconds, and managers may still be on their way up.
 MASS_GRACE_SECONDS = 15.0
 
+# How often a node that has the longer grace is looked at: once the others are back, it is over.
+MASS_LOOK_SECONDS = 1.0
+
 
 @dataclass(frozen=True, slots=True)
 class Facts:
@@ -56,7 +59,8 @@ class Facts:
         node: None if it was removed while it had tasks.
         session: of its agent; None if it has none.
         absent_seconds: for how long this leader has seen it without a session.
-        grace_seconds: for how long it may be.
+        usual_grace_seconds: for how long it may be if it is alone in that.
+        grace_seconds: for how long it may be as things are.
         tasks: all that are bound to the node.
         is_global: whether a service is global; a removed service is not.
         now: seconds since 1970 UTC.
@@ -65,6 +69,7 @@ class Facts:
     node: Node | None
     session: Session | None
     absent_seconds: float
+    usual_grace_seconds: float
     grace_seconds: float
     tasks: Sequence[Task]
     is_global: Callable[[ServiceId], bool]
@@ -85,7 +90,7 @@ def plan(facts: Facts) -> Plan:
     elif facts.absent_seconds >= facts.grace_seconds:
         status = _status(facts, NodeState.DOWN, "its agent has no connection to any manager")
     else:
-        look_again = facts.grace_seconds - facts.absent_seconds
+        look_again = _seconds_to_judgement(facts)
     if status != facts.node.status:
         changes.append(
             Change(
@@ -109,6 +114,12 @@ def plan(facts: Facts) -> Plan:
             if lifecycle.live(task)
         ]
     return Plan(changes, look_again)
+
+
+def _seconds_to_judgement(facts: Facts) -> float:
+    left = facts.grace_seconds - facts.absent_seconds
+    usually_left = facts.usual_grace_seconds - facts.absent_seconds
+    return min(left, usually_left if usually_left > 0 else MASS_LOOK_SECONDS)
 
 
 def _status(facts: Facts, state: NodeState, message: str) -> NodeStatus:
@@ -166,24 +177,29 @@ class NodeReconciler:
     def plan(self, key: NodeId, now: float) -> Plan:
         self._note_absence(key)
         since = self._absent_since.get(key)
+        usual_grace = self._usual_grace_seconds()
         return plan(
             Facts(
                 node=self._view.nodes.get(key),
                 session=self._view.sessions.get(key),
                 absent_seconds=0.0 if since is None else self._clock.monotonic() - since,
-                grace_seconds=self._grace_seconds(),
+                usual_grace_seconds=usual_grace,
+                grace_seconds=usual_grace if since is None else self._grace_seconds(usual_grace),
                 tasks=list(self._view.tasks_on_node(key)),
                 is_global=self._is_global,
                 now=now,
             )
         )
 
-    def _grace_seconds(self) -> float:
+    def _usual_grace_seconds(self) -> float:
         cluster = self._view.cluster or Cluster(id=ClusterId(""))
-        grace = BEATS_MISSED_MAX * cluster.spec.heartbeat_period_seconds
+        return BEATS_MISSED_MAX * cluster.spec.heartbeat_period_seconds
+
+    def _grace_seconds(self, usual_seconds: float) -> float:
         ready = {n.id for n in self._view.nodes.values() if n.status.state is NodeState.READY}
         absent = ready - self._view.sessions.keys()
-        return max(grace, MASS_GRACE_SECONDS) if 2 * len(absent) > len(ready) else grace
+        is_mass = 2 * len(absent) > len(ready)
+        return max(usual_seconds, MASS_GRACE_SECONDS) if is_mass else usual_seconds
 
     def _note_absence(self, node_id: NodeId) -> None:
         if node_id in self._view.sessions or node_id not in self._view.nodes:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import msgspec
 
 from cluster import lifecycle
-from cluster.model import Node, ServiceVersion, Task, TaskSpec, TaskState, TaskStatus
+from cluster.model import Node, ServiceSpec, ServiceVersion, Task, TaskState, TaskStatus
 from manager import view as views
 from manager.committer import Change
 from manager.reconcilers.loop import Plan
@@ -88,9 +88,9 @@ class SchedulingReconciler:
         else:
             self._waiting.pop(task.id, None)
 
-    def _spec_of(self, task: Task) -> TaskSpec | None:
+    def _spec_of(self, task: Task) -> ServiceSpec | None:
         version = self._view.version_of(task)
-        return version.spec.task if version else None
+        return version.spec if version else None
 
 
 def _waits(task: Task) -> bool:

@@ -16,7 +16,8 @@ from typing import NewType
 
 import msgspec
 
-from cluster import constraints, lifecycle
+from cluster import lifecycle
+from cluster.eligibility import eligible
 from cluster.ids import IdSource
 from cluster.model import (
     NO_NODE,
@@ -187,24 +188,15 @@ def _best_places(
     return sorted((place for *_, place in sorted(rank)[:count]), key=int)
 
 
-def _complies(facts: Facts, node: Node) -> bool:
-    placement = facts.service.spec.task.placement
-    seen = constraints.NodeFacts.of(node)
-    return all(
-        constraints.matches(constraints.parse(expression), seen)
-        for expression in placement.constraints
-    )
-
-
 def _stays_on(facts: Facts, node: Node | None) -> bool:
-    return node is not None and _complies(facts, node)
+    return node is not None and eligible(facts.service.spec.task, node)
 
 
 def _comes_to(facts: Facts, node: Node) -> bool:
     return (
         node.status.state is NodeState.READY
         and node.spec.availability is Availability.ACTIVE
-        and _complies(facts, node)
+        and eligible(facts.service.spec.task, node)
     )
 
 

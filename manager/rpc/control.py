@@ -96,13 +96,8 @@ class ControlEdge(ControlServicer):
         self, request: pb.UpdateNodeRequest, context: Context
     ) -> pb.UpdateNodeResponse:
         async with refusals(context):
-            node = await self._parts.nodes.update(
-                request.node,
-                version=request.version,
-                availability=messages.availability_from(request.availability),
-                set_labels=dict(request.set_labels),
-                remove_labels=tuple(request.remove_labels),
-            )
+            change = messages.node_change_from(request)
+            node = await self._parts.nodes.update(request.node, change, version=request.version)
             return pb.UpdateNodeResponse(node=messages.node(node))
 
     async def RemoveNode(
@@ -191,17 +186,7 @@ class ControlEdge(ControlServicer):
         self, request: pb.ExplainTaskRequest, context: Context
     ) -> pb.ExplainTaskResponse:
         async with refusals(context):
-            explained = await self._parts.tasks.explain(request.task)
-            return pb.ExplainTaskResponse(
-                task=messages.task_summary(explained.summary),
-                summary=explained.text,
-                verdicts=[
-                    pb.NodeVerdict(
-                        node_id=each.node_id, hostname=each.hostname, reasons=each.reasons
-                    )
-                    for each in explained.verdicts
-                ],
-            )
+            return messages.explanation(await self._parts.tasks.explain(request.task))
 
     # --- stacks ---
 

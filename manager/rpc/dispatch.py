@@ -90,6 +90,13 @@ class DispatchEdge(DispatchServicer):
             await self._statuses.report(session.node_id, reports)
             return pb.UpdateTaskStatusResponse()
 
+    async def UpdateImages(
+        self, request: pb.UpdateImagesRequest, context: Context
+    ) -> pb.UpdateImagesResponse:
+        async with refusals(context):
+            await self._sessions.images(request.session_id, tuple(request.images))
+            return pb.UpdateImagesResponse()
+
     async def PublishLogs(
         self, request_iterator: AsyncIterator[pb.PublishLogsRequest], context: Context
     ) -> pb.PublishLogsResponse:

@@ -18,7 +18,9 @@ from cluster.model import (
 )
 from manager.control.cluster import ClusterInfo
 from manager.control.log_reading import LogChunk
+from manager.control.nodes import NodeChange
 from manager.control.summaries import NodeSummary, ServiceSummary, StackSummary, TaskSummary
+from manager.control.tasks import TaskExplanation
 from manager.control.watching import Seen
 from manager.dispatch.log_broker import LogEntry, LogStream
 from manager.dispatch.open_session import HeardUsage, LogsAsked
@@ -61,6 +63,25 @@ def task_summary(value: TaskSummary) -> control_pb2.TaskSummary:
     )
 
 
+def explanation(value: TaskExplanation) -> control_pb2.ExplainTaskResponse:
+    return control_pb2.ExplainTaskResponse(
+        task=task_summary(value.summary),
+        summary=value.text,
+        verdicts=[
+            control_pb2.NodeVerdict(
+                node_id=each.node_id,
+                hostname=each.hostname,
+                reasons=each.reasons,
+                rank=[control_pb2.RankTerm(name=name, value=number) for name, number in each.rank],
+            )
+            for each in value.verdicts
+        ],
+        nearest=value.told.nearest,
+        fixes=value.told.fixes,
+        preference=value.told.preference,
+    )
+
+
 def task_summary_from(message: control_pb2.TaskSummary) -> TaskSummary:
     return TaskSummary(
         codec.from_wire(message.task, Task),
@@ -83,6 +104,19 @@ def node_summary(value: NodeSummary) -> control_pb2.NodeSummary:
         if value.heard.usage.measured_at:
             message.usage.CopyFrom(codec.to_wire(value.heard.usage, types_pb2.NodeUsage))
     return message
+
+
+def node_change_from(message: control_pb2.UpdateNodeRequest) -> NodeChange:
+    return NodeChange(
+        availability=availability_from(message.availability),
+        set_labels=dict(message.set_labels),
+        remove_labels=tuple(message.remove_labels),
+        task_slots=message.task_slots if message.HasField("task_slots") else None,
+        reserve_for=tuple(message.reserve_for),
+        unreserve_for=tuple(message.unreserve_for),
+        add_volumes=tuple(message.add_volumes),
+        remove_volumes=tuple(message.remove_volumes),
+    )
 
 
 def heard_usage(value: HeardUsage) -> control_pb2.HeardUsage:

@@ -31,6 +31,7 @@ from agent.runtime.interface import (
     Runtime,
     RuntimeUnavailableError,
 )
+from cluster.images import canonical
 from cluster.model import (
     Assignment,
     ClusterId,
@@ -253,6 +254,13 @@ async def test_info_describes_the_host(bench: Bench) -> None:
     assert info.capacity.cpu_nanos >= 1_000_000_000
     assert info.capacity.memory_bytes > 1 << 20
     assert info.version
+
+
+async def test_images_on_the_host_are_known_by_name(bench: Bench) -> None:
+    images = await bench.runtime.images()
+
+    assert IMAGE in {canonical(name) for image in images for name in image.names}
+    assert all(image.names for image in images)
 
 
 async def test_a_container_tells_which_task_it_is(bench: Bench) -> None:

@@ -74,6 +74,7 @@ class FakeControl(ControlServicer):
         self.hooks: dict[str, Callable[[], None]] = {}
         self.logs: list[wire.StreamLogsMessage] = []
         self.verdicts: list[wire.NodeVerdict] = []
+        self.explained: dict[str, Any] = {}
         self._changed = threading.Condition(threading.RLock())
         self._counter = 0
         self._server: grpc.Server | None = None
@@ -372,6 +373,13 @@ class FakeControl(ControlServicer):
             if request.availability:
                 name = types_pb2.Availability.Name(request.availability)
                 spec = replace(spec, availability=Availability[name.removeprefix("AVAILABILITY_")])
+            if request.HasField("task_slots"):
+                spec = replace(spec, task_slots=request.task_slots)
+            reserved = {*spec.reserved_for, *request.reserve_for} - {*request.unreserve_for}
+            volumes = {*spec.volumes, *request.add_volumes} - {*request.remove_volumes}
+            spec = replace(
+                spec, reserved_for=tuple(sorted(reserved)), volumes=tuple(sorted(volumes))
+            )
             new = self.put(replace(old, spec=spec)) if spec != old.spec else old
             return wire.UpdateNodeResponse(node=codec.to_wire(new, types_pb2.Node))
 
@@ -494,7 +502,10 @@ class FakeControl(ControlServicer):
         with self._answering("ExplainTask", context):
             task = self._task(request.task)
             return wire.ExplainTaskResponse(
-                task=self._task_summary(task), summary="waits for a node", verdicts=self.verdicts
+                task=self._task_summary(task),
+                summary="waits for a node",
+                verdicts=self.verdicts,
+                **self.explained,
             )
 
     def stack(self, name: str) -> Stack:

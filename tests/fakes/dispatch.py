@@ -46,6 +46,9 @@ class FakeManager(DispatchServicer):
         sets_asked: how many streams of assignments were opened.
         statuses: the latest report of each task.
         reports: how many calls came with reports.
+        images: what each session said last, by session.
+        knows_images: it is of a version that asks for them.
+        images_refused: how often it did not.
         logs: what was published, by subscription; None after its end.
         refuses: the code that sessions are refused with, if any.
         is_mute: heartbeats are not answered.
@@ -63,6 +66,9 @@ class FakeManager(DispatchServicer):
         self.sets_asked = 0
         self.statuses: dict[TaskId, TaskStatus] = {}
         self.reports = 0
+        self.images: dict[str, tuple[str, ...]] = {}
+        self.knows_images = True
+        self.images_refused = 0
         self.logs: dict[str, list[pb.PublishLogsRequest | None]] = {}
         self.refuses: grpc.StatusCode | None = None
         self.is_mute = False
@@ -202,6 +208,16 @@ class FakeManager(DispatchServicer):
         for report in request.reports:
             self.statuses[TaskId(report.task_id)] = codec.from_wire(report.status, TaskStatus)
         return pb.UpdateTaskStatusResponse()
+
+    async def UpdateImages(  # noqa: N802
+        self, request: pb.UpdateImagesRequest, context: Any
+    ) -> pb.UpdateImagesResponse:
+        await self._check(request.session_id, context)
+        if not self.knows_images:
+            self.images_refused += 1
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, "an older manager")
+        self.images[request.session_id] = tuple(request.images)
+        return pb.UpdateImagesResponse()
 
     async def PublishLogs(  # noqa: N802
         self, request_iterator: AsyncIterator[pb.PublishLogsRequest], context: Any

@@ -23,6 +23,7 @@ from agent.runtime.interface import (
     ContainerUsage,
     EngineInfo,
     Health,
+    HostImage,
     ImageMissingError,
     LogLine,
     LogRange,
@@ -400,6 +401,10 @@ class FakeRuntime:
     async def info(self) -> EngineInfo:
         await self.engine.answer("info")
         return self.engine.info
+
+    async def images(self) -> Sequence[HostImage]:
+        await self.engine.answer("images")
+        return [HostImage((name,)) for name in sorted(self.engine.images)]
 
     async def list(self, owner: Owner) -> Sequence[Container]:
         await self.engine.answer("list")

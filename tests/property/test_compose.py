@@ -19,7 +19,9 @@ from cluster.compose.problems import Position, Report
 from cluster.compose.stack import Declared
 from cluster.kernel import CAPABILITIES
 from cluster.model import (
+    Affinity,
     ContainerSpec,
+    DisruptionBudget,
     FailureAction,
     Healthcheck,
     LogOptions,
@@ -29,12 +31,15 @@ from cluster.model import (
     NetworkMode,
     Placement,
     Platform,
+    Preferred,
     PublishedPort,
     PullPolicy,
     RestartCondition,
     RestartPolicy,
     ServiceMode,
     ServiceSpec,
+    SpreadPreference,
+    Strategy,
     TaskSpec,
     Ulimit,
     UpdateConfig,
@@ -268,7 +273,9 @@ PAIRS = st.dictionaries(
     TEXT.filter(lambda t: "=" not in t and t.strip() and t[0] != "s"), TEXT | st.just("")
 )
 ADDRESS = st.ip_addresses().map(str)
-VOLUME = Declared(name="kept", driver="local", driver_options={"$o": "$$v"}, labels={"a": "b"})
+VOLUME = Declared(
+    name="kept", bound=True, driver="local", driver_options={"$o": "$$v"}, labels={"a": "b"}
+)
 
 
 def lists(values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
@@ -297,6 +304,7 @@ MOUNT_KINDS = st.one_of(
         kind=st.just(MountKind.VOLUME),
         target=PATH,
         source=st.just(VOLUME.name),
+        bound=st.just(VOLUME.bound),
         driver=st.just(VOLUME.driver),
         driver_options=st.just(VOLUME.driver_options),
         labels=st.just(VOLUME.labels) | st.just({"a": "b", "$more": "$1"}),
@@ -363,6 +371,52 @@ CONTAINERS = st.builds(
 )
 
 
+KINDS = st.dictionaries(st.sampled_from(["gpu", "Licence-2"]), st.integers(1, 1000), max_size=2)
+CONSTRAINTS = st.sampled_from(
+    [
+        "node.id == $a",
+        "node.role!=worker",
+        "any(node.labels.a in (b, c); node.labels.a not exists)",
+        "node.hostname =~ a{2,3}(b|c)",
+    ]
+)
+TOPOLOGIES = st.sampled_from(["node.id", "node.labels.zone", "engine.labels.a.b"])
+
+
+def affinities(own: str, *, anti: bool) -> st.SearchStrategy[Any]:
+    return lists(
+        st.builds(
+            Affinity,
+            service=st.sampled_from([own, "demo_elsewhere", "other"]),
+            topology=TOPOLOGIES,
+            anti=st.just(anti),
+            weight=st.integers(0, 100),
+        )
+    )
+
+
+def placements(own: str, mode: ServiceMode) -> st.SearchStrategy[Placement]:
+    replicated = mode is ServiceMode.REPLICATED
+    spread = st.builds(SpreadPreference, key=TOPOLOGIES)
+    wish = st.builds(Preferred, constraint=CONSTRAINTS, weight=st.integers(1, 100))
+    return st.builds(
+        Placement,
+        constraints=lists(CONSTRAINTS),
+        platforms=st.just(()) | st.just((Platform(os="linux", architecture="arm"),)),
+        max_replicas_per_node=COUNT,
+        preferences=lists(spread) if replicated else st.just(()),
+        affinities=st.builds(
+            lambda near, apart: near + apart,
+            affinities(own, anti=False),
+            affinities(own, anti=True),
+        ),
+        prefer=lists(wish) if replicated else st.just(()),
+        strategy=st.none() | st.sampled_from(Strategy),
+        tolerates=lists(NAME),
+        stays=st.booleans(),
+    )
+
+
 @st.composite
 def service_specs(draw: st.DrawFn) -> ServiceSpec:
     name = draw(NAME)
@@ -380,10 +434,16 @@ def service_specs(draw: st.DrawFn) -> ServiceSpec:
         replicas=draw(st.integers(0, 1000)) if service_mode is ServiceMode.REPLICATED else 1,
         update=draw(UPDATES),
         rollback=draw(UPDATES),
+        priority=draw(st.integers(-1000, 1000)),
+        preempts=draw(st.booleans()),
+        budget=DisruptionBudget(max_unavailable=draw(COUNT)),
+        gang=draw(NAME.map("demo_{}".format) | st.just(""))
+        if service_mode is ServiceMode.REPLICATED
+        else "",
         task=TaskSpec(
             container=draw(CONTAINERS),
             limits=Resources(cpu_nanos=cpus, memory_bytes=memory),
-            reservations=Resources(cpu_nanos=cpus, memory_bytes=memory),
+            reservations=Resources(cpu_nanos=cpus, memory_bytes=memory, generic=draw(KINDS)),
             network_mode=mode,
             networks=tuple(
                 NetworkAttachment(network=network, aliases=draw(lists(NAME)))
@@ -396,14 +456,7 @@ def service_specs(draw: st.DrawFn) -> ServiceSpec:
             if in_networks
             else (),
             restart=draw(RESTARTS),
-            placement=draw(
-                st.builds(
-                    Placement,
-                    constraints=lists(st.sampled_from(["node.id == $a", "node.role!=worker"])),
-                    platforms=st.just(()) | st.just((Platform(os="linux", architecture="arm"),)),
-                    max_replicas_per_node=COUNT,
-                )
-            ),
+            placement=draw(placements(f"demo_{name}", service_mode)),
         ),
     )
 

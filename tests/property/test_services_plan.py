@@ -96,6 +96,7 @@ class World:
             node=self.nodes[node_id],
             session=None,
             absent_seconds=99.0 if node_id in self.down else 0.0,
+            usual_grace_seconds=3.0,
             grace_seconds=3.0,
             tasks=[task for task in self.tasks.values() if task.node_id == node_id],
             is_global=lambda _: self.mode is ServiceMode.GLOBAL,

@@ -432,11 +432,41 @@ def test_settings_come_from_flags_and_environment() -> None:
         ({"managers": (":7420",)}, "is not host:port"),
         ({"cpus": "many"}, "many"),
         ({"memory": "1 ton"}, "1 ton"),
+        ({"generic_resources": ("gpu",)}, "generic_resources: 'gpu' is neither KIND=COUNT"),
+        ({"generic_resources": ("gpu=",)}, "is neither"),
+        ({"generic_resources": ("",)}, "is neither"),
+        ({"generic_resources": ("gpu=0",)}, "generic_resources: gpu: must be 1 to 1000000, is 0"),
+        ({"generic_resources": ("gpu=a,b", "gpu=a")}, "gpu: must have names that differ"),
+        ({"generic_resources": ("gpu=a b",)}, "gpu: must be a name"),
+        ({"generic_resources": ("g p u=a",)}, "must be a kind"),
+        ({"generic_resources": tuple(f"gpu=g{i}" for i in range(257))}, "at most 256 names"),
     ],
 )
 def test_bad_settings_are_refused(changes: dict[str, object], complaint: str) -> None:
     with pytest.raises(InvalidError, match=complaint):
         AgentSettings(**changes).check()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("given", "counts", "items"),
+    [
+        ("licence=4", {"licence": 4}, {}),
+        ("gpu=GPU-1,GPU-2,licence=4", {"gpu": 2, "licence": 4}, {"gpu": ("GPU-1", "GPU-2")}),
+        ("gpu=0,gpu=1", {"gpu": 2}, {"gpu": ("0", "1")}),
+        ("gpu=only", {"gpu": 1}, {"gpu": ("only",)}),
+        (" gpu = a , b ", {"gpu": 2}, {"gpu": ("a", "b")}),
+    ],
+)
+def test_generic_resources_are_counted_or_named(
+    given: str, counts: dict[str, int], items: dict[str, tuple[str, ...]]
+) -> None:
+    flag = settings.load(AgentSettings, "agent", ["--generic-resources", given], {})
+    whole = AgentSettings(generic_resources=(given,))
+
+    for chosen in (flag, whole):
+        described = host.describe(chosen, INFO)
+        assert described.capacity.generic == counts
+        assert described.generic_items == items
 
 
 def test_a_host_offers_all_that_it_has_unless_told_otherwise() -> None:

@@ -83,6 +83,37 @@ def test_a_bare_specification_leaves_everything_to_the_image_and_to_docker() -> 
         assert given["HostConfig"][zero] == 0
 
 
+def test_a_container_is_told_its_generic_resources_unless_it_was_told_otherwise() -> None:
+    spec = TaskSpec(
+        container=ContainerSpec(image="web:1", environment={"SHOAL_RESOURCE_DISK": "mine"}),
+        reservations=Resources(generic={"gpu": 2, "disk": 3}),
+    )
+    task = msgspec.structs.replace(TASK, generic_items={"gpu": ("a", "b")})
+
+    assert sorted(translate.container_config(OWNER, task, spec)["Env"]) == [
+        "DOCKER_RESOURCE_DISK=3",
+        "DOCKER_RESOURCE_GPU=a,b",
+        "SHOAL_RESOURCE_DISK=mine",
+        "SHOAL_RESOURCE_GPU=a,b",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("row", "names"),
+    [
+        ({"RepoTags": ["a:1", "b:2"], "RepoDigests": ["a@sha256:0"]}, ("a:1", "b:2")),
+        ({"RepoTags": ["<none>:<none>"], "RepoDigests": ["a@sha256:0"]}, ("a@sha256:0",)),
+        ({"RepoTags": None, "RepoDigests": ["a@sha256:0"]}, ("a@sha256:0",)),
+        ({"RepoTags": ["<none>:<none>"], "RepoDigests": ["<none>@<none>"]}, ()),
+        ({"RepoTags": [], "RepoDigests": None}, ()),
+    ],
+)
+def test_an_image_is_known_by_its_tags_or_else_its_digest(
+    row: dict[str, Any], names: tuple[str, ...]
+) -> None:
+    assert translate.image_names(row) == names
+
+
 @pytest.mark.parametrize(
     ("field", "value", "place", "said"),
     [

@@ -16,16 +16,17 @@ import msgspec
 import pytest
 
 from agent import agent as agent_module
-from agent import heartbeats, link, log_publisher, session, usage
+from agent import heartbeats, image_news, link, log_publisher, session, usage
 from agent.agent import Agent
 from agent.channel import Dialer
 from agent.identity import CLUSTER_FILE, Identity, IdentityFiles
 from agent.runtime import labels
-from agent.runtime.interface import ContainerId, Owner
+from agent.runtime.interface import ContainerId, HostImage, Owner
 from agent.settings import AgentSettings
 from cluster.api.v1 import dispatch_pb2 as pb
 from cluster.clock import SystemClock
 from cluster.ids import IdSource
+from cluster.images import TOLD_MAX
 from cluster.model import (
     Assignment,
     ClusterId,
@@ -200,8 +201,9 @@ async def test_heartbeats_follow_the_managers_period(
 
 
 async def test_only_now_and_then_a_heartbeat_asks_for_an_answer(
-    bench: Bench, manager: FakeManager
+    bench: Bench, manager: FakeManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(heartbeats, "ANSWER_SECONDS", 600.0)
     manager.period_seconds = 0.02
     async with bench.agent(manager.address):
         await manager.has_sessions(1)
@@ -486,6 +488,55 @@ async def test_a_changed_host_is_described_anew(
         await manager.has_sessions(2)
     assert manager.opened[-1].description.engine_version == "28.0"
     assert manager.opened[-1].description.capacity.cpu_nanos == 64_000_000_000
+
+
+# --- images -----------------------------------------------------------------------------------
+
+
+async def test_images_are_told_at_once_and_news_of_them_in_the_same_session(
+    bench: Bench, manager: FakeManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image_news, "PERIOD_SECONDS", 0.02)
+    monkeypatch.setattr(session, "ENGINE_LOOK_SECONDS", 0.01)
+    async with bench.agent(manager.address):
+        await manager.has_sessions(1)
+        assert list(manager.opened[0].description.images) == [CHATTY, IMAGE]
+
+        looks = bench.engine.calls.count("images")
+        await until(lambda: bench.engine.calls.count("images") > looks + 3)
+        assert not manager.images, "nothing new is no news"
+
+        bench.engine.images.add("docker.io/library/new")
+        await until(lambda: manager.images == {manager.session: (CHATTY, "new:latest", IMAGE)})
+        bench.engine.images.remove(CHATTY)
+        await until(lambda: manager.images == {manager.session: ("new:latest", IMAGE)})
+    assert len(manager.opened) == 1
+
+
+async def test_news_of_images_that_cannot_be_had_or_told_do_not_end_the_session(
+    bench: Bench, manager: FakeManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image_news, "PERIOD_SECONDS", 0.02)
+    async with bench.agent(manager.address):
+        await manager.has_sessions(1)
+        bench.engine.failures["images"] = 2
+        manager.knows_images = False
+        bench.engine.images.add("new:1")
+        await until(lambda: manager.images_refused > 1)
+        manager.knows_images = True
+        await until(lambda: "new:1" in manager.images.get(manager.session, ()))
+    assert len(manager.opened) == 1
+
+
+def test_the_largest_images_are_told_of() -> None:
+    images = [HostImage((f"web:{size}", f"again:{size}"), size) for size in range(100)]
+
+    told = image_news.largest(images)
+
+    assert len(told) == TOLD_MAX
+    assert sorted(told) == list(told)
+    assert {"web:99", "again:99", "web:75", "again:75"} <= set(told)
+    assert "web:74" not in told
 
 
 # --- logs -------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -408,6 +409,17 @@ def test_node_listing_details_and_update(run: Run, control: FakeControl) -> None
     assert control.node("node1").spec.labels == {"disk": "ssd"}
     assert control.node("node1").spec.availability is Availability.PAUSE
     assert "nothing to change" in run("node", "update", "node1", code=2).stderr
+    run("node", "update", "node1", "--task-slots", "8", "--reserve-for", "gpu")
+    run("node", "update", "node1", "--reserve-for", "a", "--volume-add", "v", "--volume-add", "w")
+    run("node", "update", "node1", "--unreserve-for", "a", "--volume-rm", "w")
+    spec = control.node("node1").spec
+    assert (spec.task_slots, spec.reserved_for, spec.volumes) == (8, ("gpu",), ("v",))
+    text = run("node", "inspect", "node1").stdout
+    assert "0 running of 0, at most 8" in text
+    assert re.search(r"Reserved for: +gpu", text)
+    assert re.search(r"Volumes: +v", text)
+    run("node", "update", "node1", "--task-slots", "0")
+    assert control.node("node1").spec.task_slots == 0
     assert run("node", "activate", "node1").stdout == "node1: active\n"
     assert run("node", "cordon", "node1").stdout == "node1: pause\n"
 
@@ -451,6 +463,40 @@ def test_task_listing_details_and_explanation(run: Run, control: FakeControl, we
     assert rows(run("task", "explain", task.id, "--format", "json"))["verdicts"][0]["hostname"]
 
 
+def test_an_explanation_says_why_here_what_would_help_and_how_nodes_compare(
+    run: Run, control: FakeControl, web: Service
+) -> None:
+    task = control.tasks_of(web)[0]
+    rank = [wire.RankTerm(name="empty", value=0), wire.RankTerm(name="leftover", value=0.125)]
+    control.verdicts = [
+        wire.NodeVerdict(node_id=f"n{number}", hostname=f"host{number}", rank=rank)
+        for number in range(21)
+    ] + [wire.NodeVerdict(node_id="x", hostname="far", reasons=["down", "short of cpu"])]
+    control.explained = {
+        "nearest": "far: down",
+        "fixes": ["free 1 CPU on far", "make far active"],
+        "preference": "host0 comes before host1",
+    }
+    lines = run("task", "explain", task.id).stdout.splitlines()
+    assert "Why this node:    host0 comes before host1" in lines
+    assert "Nearest:          far: down" in lines
+    assert (
+        lines[lines.index("What would help:  free 1 CPU on far") + 1].strip() == "make far active"
+    )
+    assert re.split("  +", next(line for line in lines if line.startswith("NODE"))) == [
+        "NODE", "EMPTY", "LEFTOVER", "VERDICT",
+    ]  # fmt: skip
+    assert re.split("  +", next(line for line in lines if line.startswith("host0 "))) == [
+        "host0", "0", "0.125", "would take it",
+    ]  # fmt: skip
+    assert lines[-1] == "and 2 nodes more: --all shows them"
+    whole = run("task", "explain", "--all", task.id).stdout.splitlines()
+    assert whole[-1].split(maxsplit=1) == ["far", "down; short of cpu"]
+    assert run("task", "explain", task.id, "--format", '{{join .Fixes ", "}}').stdout == (
+        "free 1 CPU on far, make far active\n"
+    )
+
+
 # --- the rest ---
 
 
@@ -461,6 +507,10 @@ def test_cluster_info_and_update(run: Run, control: FakeControl) -> None:
     assert changed.stdout == "task_history_limit: 2, was 5\n"
     (stored,) = control.all(type(control.all(object)[0]))
     assert stored.spec == ClusterSpec(task_history_limit=2)
+    changed = run("cluster", "update", "--strategy", "spread")
+    assert changed.stdout == "strategy: spread, was binpack\n"
+    assert re.search(r"Strategy: +spread", run("cluster", "info").stdout)
+    assert "nothing to change" in run("cluster", "update", code=2).stderr
 
 
 def test_top(run: Run, web: Service) -> None:

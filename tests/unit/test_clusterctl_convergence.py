@@ -254,6 +254,18 @@ def test_a_global_service_keeps_to_nodes_that_comply() -> None:
     assert deployed(wanted, wanted, *nodes, on("n1")).done
 
 
+def test_a_global_service_keeps_off_nodes_that_are_reserved_for_others() -> None:
+    wanted = service(spec(mode=ServiceMode.GLOBAL))
+    reserved = node("n2")
+    reserved = replace(reserved, spec=replace(reserved.spec, reserved_for=("gpu",)))
+    assert deployed(wanted, wanted, node("n1"), reserved, on("n1")).done
+    tolerant = TaskSpec(
+        container=ContainerSpec(image="web:1"), placement=Placement(tolerates=("gpu",))
+    )
+    wanted = service(spec(mode=ServiceMode.GLOBAL, task=tolerant))
+    assert not deployed(wanted, wanted, node("n1"), reserved, on("n1")).done
+
+
 # --- hopeless ---
 
 

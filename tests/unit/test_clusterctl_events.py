@@ -132,6 +132,9 @@ def test_updates_and_removals() -> None:
     drained = replace(NODE, spec=NodeSpec(availability=Availability.DRAIN, labels={"a": "1"}))
     (event,) = found.apply(changed(drained))
     assert (event.event, event.message) == ("updated", "drain; a=1")
+    apart = NodeSpec(task_slots=3, reserved_for=("gpu", "x"), volumes=("v",))
+    (event,) = found.apply(changed(replace(NODE, spec=apart)))
+    assert event.message == "active; at most 3 tasks; reserved for gpu, x; volumes v"
     assert told(found.apply(removed(bigger))) == [("service", "demo_web", "removed")]
     assert found.apply(removed(TASK)) == []
 

@@ -18,7 +18,10 @@ from tests.fakes.control import FakeControl
 
 ROOT = Path(__file__).resolve().parents[2]
 SPEC = ServiceSpec(name="web", task=TaskSpec(container=ContainerSpec(image="web:1")), replicas=2)
-HEAVY = ("grpc", "google.protobuf", "pydantic", "yaml", "rich", "msgspec", "docker", "psutil")
+HEAVY = (
+    *("grpc", "google.protobuf", "pydantic", "yaml", "rich", "msgspec", "docker", "psutil"),
+    *("numpy", "scheduler"),
+)
 SECONDS = 20.0
 
 
@@ -60,7 +63,13 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["service", "--help"], ["stack", "deploy", "--help"], ["dev", "up", "-h"]],
+    [
+        ["--help"],
+        ["service", "--help"],
+        ["stack", "deploy", "--help"],
+        ["dev", "up", "-h"],
+        ["simulate", "-h"],
+    ],
 )
 def test_help_imports_nothing_that_is_slow(
     environment: dict[str, str], arguments: list[str]

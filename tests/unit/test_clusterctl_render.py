@@ -1,30 +1,43 @@
 """What is printed: tables for people, whole values for programs, templates for scripts."""
 
 import json
+import re
 from typing import Any
 
 import click
+import msgspec
 import pytest
 import yaml
 
 from cluster.errors import InvalidError
 from cluster.model import (
+    Affinity,
     ContainerSpec,
+    DisruptionBudget,
+    Mount,
+    MountKind,
+    Node,
+    NodeDescription,
     NodeId,
+    Placement,
+    Preferred,
     PublishedPort,
     Service,
     ServiceId,
     ServiceSpec,
+    SpreadPreference,
+    Strategy,
     Task,
     TaskId,
     TaskSpec,
     TaskState,
     TaskStatus,
 )
-from clusterctl.answers import ServiceSummary, TaskSummary
+from cluster.resources import Resources
+from clusterctl.answers import NodeSummary, ServiceSummary, TaskDetails, TaskSummary
 from clusterctl.convergence import Verdict
 from clusterctl.progress import LogReporter, told
-from clusterctl.render import kinds, people
+from clusterctl.render import details, kinds, people
 from clusterctl.render.output import check_format, listing, single
 from clusterctl.render.plain import plain
 from clusterctl.render.table import clean, facts, table, width
@@ -166,6 +179,82 @@ def test_values_for_programs_have_their_defaults() -> None:
     assert value["spec"]["task"]["restart"]["condition"] == "any"
     assert value["spec"]["task"]["container"]["command"] is None
     assert value["spec"]["task"]["ports"][1]["published"] == 0
+
+
+def test_what_a_service_says_of_its_place_is_shown() -> None:
+    placement = Placement(
+        constraints=("node.labels.disk in (ssd)",),
+        preferences=(SpreadPreference(key="node.labels.zone"), SpreadPreference(key="node.id")),
+        affinities=(
+            Affinity(service="db"),
+            Affinity(service="web", topology="node.labels.rack", anti=True, weight=7),
+        ),
+        prefer=(Preferred(constraint="node.labels.gb > 4", weight=30),),
+        strategy=Strategy.SPREAD,
+        tolerates=("gpu", "edge"),
+        stays=True,
+    )
+    mounts = (Mount(kind=MountKind.VOLUME, source="v", target="/v", read_only=True, bound=True),)
+    spec = ServiceSpec(
+        name="web",
+        task=TaskSpec(
+            container=ContainerSpec(image="web:1", mounts=mounts),
+            reservations=Resources(cpu_nanos=10**9, generic={"gpu": 2}),
+            placement=placement,
+        ),
+        priority=5,
+        preempts=True,
+        budget=DisruptionBudget(max_unavailable=2),
+        gang="all",
+    )
+    whole = msgspec.structs.replace(WEB.service, spec=spec)
+    text = details.service(ServiceSummary(whole, 1, 1, 1), NOW)
+    shown = dict(re.split(": +", line, maxsplit=1) for line in text.splitlines())
+    assert shown["Reserved"] == "1 CPUs, 2 gpu"
+    assert shown["Mounts"] == "volume v at /v (read only, bound)"
+    assert shown["Placement"] == "node.labels.disk in (ssd)"
+    assert shown["Spread over"] == "node.labels.zone, then node.id"
+    assert shown["Affinity"] == "db by node.id, a must"
+    assert shown["Apart from"] == "web by node.labels.rack, wished for (7)"
+    assert shown["Prefers"] == "node.labels.gb > 4 (30)"
+    assert shown["Strategy"] == "spread"
+    assert shown["Tolerates"] == "gpu, edge"
+    assert shown["Stays"] == "yes"
+    assert shown["Priority"] == "5, preempts lower ones"
+    assert shown["Budget"] == "at most 2 unavailable"
+    assert shown["Gang"] == "all"
+    bare = details.service(WEB, NOW)
+    assert not {"Strategy", "Stays", "Priority", "Budget", "Gang", "Affinity"} & {
+        line.split(":")[0] for line in bare.splitlines()
+    }
+
+
+def test_generic_resources_of_a_node_and_a_task_are_shown() -> None:
+    described = NodeDescription(
+        capacity=Resources(generic={"gpu": 2, "licence": 3}),
+        generic_items={"gpu": ("GPU-1", "GPU-2")},
+        images=("web:1",),
+    )
+    node = NodeSummary(
+        node=Node(id=NodeId("n"), description=described),
+        manager_id="",
+        reserved=Resources(generic={"gpu": 1}),
+        tasks_running=0,
+        tasks_total=0,
+        usage=None,
+        heard_seconds_ago=None,
+    )
+    shown = dict(re.split(": +", line, maxsplit=1) for line in details.node(node, NOW).splitlines())
+    assert shown["gpu"] == "1 reserved of 2"
+    assert shown["licence"] == "0 reserved of 3"
+    assert shown["gpu names"] == "GPU-1, GPU-2"
+    assert shown["Images"] == "1"
+    (row,) = json.loads(listing(kinds.nodes(NOW), [node], "json"))
+    assert row["generic"] == {"gpu": 2, "licence": 3}
+    assert row["generic_reserved"] == {"gpu": 1}
+    bound = msgspec.structs.replace(task(1, TaskState.RUNNING), generic_items={"gpu": ("GPU-2",)})
+    text = details.task(TaskDetails(summary(bound), WEB.service.spec.task), NOW)
+    assert "GPU-2" in text
 
 
 def test_the_past_of_a_place_is_left_out_but_not_its_last_task() -> None:

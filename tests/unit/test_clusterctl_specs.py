@@ -10,6 +10,7 @@ from cluster.model import (
     RestartCondition,
     ServiceMode,
     ServiceSpec,
+    Strategy,
     TaskSpec,
     UpdateOrder,
 )
@@ -52,6 +53,54 @@ def test_resources_are_changed_one_by_one() -> None:
     new = edited(SPEC, Edit(limit_cpu=0, reserve_memory=7))
     assert new.task.limits == Resources(cpu_nanos=0, memory_bytes=6)
     assert new.task.reservations == Resources(memory_bytes=7)
+
+
+def test_generic_resources_and_where_tasks_run_are_changed_one_by_one() -> None:
+    first = edited(
+        SPEC,
+        Edit(
+            reserve_generic=(("gpu", 2), ("disk", 1)),
+            spread_add=("node.labels.zone", "node.id"),
+            tolerate_add=("gpu",),
+            strategy="spread",
+            priority=7,
+            preempts=True,
+            max_unavailable=3,
+        ),
+    )
+    assert first.task.reservations.generic == {"gpu": 2, "disk": 1}
+    assert [each.key for each in first.task.placement.preferences] == [
+        "node.labels.zone",
+        "node.id",
+    ]
+    assert first.task.placement.tolerates == ("gpu",)
+    assert first.task.placement.strategy is Strategy.SPREAD
+    assert (first.priority, first.preempts, first.budget.max_unavailable) == (7, True, 3)
+    assert first.task.placement.constraints == SPEC.task.placement.constraints
+
+    second = edited(
+        first,
+        Edit(
+            reserve_generic=(("gpu", 0),),
+            spread_rm=("node.labels.zone",),
+            tolerate_rm=("gpu",),
+            strategy="cluster",
+            priority=0,
+            preempts=False,
+        ),
+    )
+    assert second.task.reservations.generic == {"disk": 1}
+    assert [each.key for each in second.task.placement.preferences] == ["node.id"]
+    assert second.task.placement.tolerates == ()
+    assert second.task.placement.strategy is None
+    assert (second.priority, second.preempts, second.budget.max_unavailable) == (0, False, 3)
+
+
+def test_what_is_not_spread_over_or_tolerated_cannot_be_removed() -> None:
+    with pytest.raises(NotFoundError, match=r"no spread 'node\.id' to remove"):
+        edited(SPEC, Edit(spread_rm=("node.id",)))
+    with pytest.raises(NotFoundError, match="no name to tolerate 'gpu' to remove"):
+        edited(SPEC, Edit(tolerate_rm=("gpu",)))
 
 
 def test_constraints_are_compared_without_their_spaces() -> None:

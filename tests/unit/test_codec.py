@@ -34,8 +34,7 @@ def values_of(hint: typing.Any) -> st.SearchStrategy[typing.Any]:
     if origin is tuple:
         return st.lists(values_of(arguments[0]), max_size=3).map(tuple)
     if origin is dict:
-        return st.dictionaries(st.text(max_size=5), st.text(max_size=5), max_size=3)
-
+        return st.dictionaries(st.text(max_size=5), values_of(arguments[1]), max_size=3)
     if isinstance(hint, type) and issubclass(hint, Enum):
         return st.sampled_from(list(hint))
     if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
@@ -83,5 +82,29 @@ def test_an_enum_that_is_left_out_takes_the_default_of_its_field() -> None:
     container = codec.from_wire(types_pb2.ContainerSpec(image="app"), model.ContainerSpec)
     assert container.pull_policy is model.PullPolicy.MISSING
     assert codec.from_wire(types_pb2.RestartPolicy(), model.RestartPolicy) == model.RestartPolicy()
+    placement = codec.from_wire(types_pb2.Placement(), model.Placement)
+    assert placement.strategy is None
     with pytest.raises(InvalidError, match="Mount is incomplete"):
         codec.from_wire(types_pb2.Mount(target="/data"), model.Mount)
+
+
+def test_a_part_that_is_left_out_takes_the_default_of_its_field() -> None:
+    task = types_pb2.TaskSpec(container=types_pb2.ContainerSpec(image="app"))
+    spec = codec.from_wire(types_pb2.ServiceSpec(name="web", task=task), model.ServiceSpec)
+    assert spec.budget == model.DisruptionBudget()
+    assert spec.update == model.UpdateConfig()
+    with pytest.raises(InvalidError, match="ServiceSpec is incomplete"):
+        codec.from_wire(types_pb2.ServiceSpec(name="web"), model.ServiceSpec)
+
+
+@pytest.mark.parametrize(
+    ("stored", "kind"),
+    [
+        (b'{"id":"n","spec":{"labels":{"a":"b"}},"description":{"capacity":{}}}', model.Node),
+        (b'{"id":"s","spec":{"name":"a","task":{"container":{"image":"a"}}}}', model.Service),
+        (b'{"id":"t","service_id":"s","spec_version":1}', model.Task),
+        (b'{"id":"c","spec":{"task_history_limit":3,"of_tomorrow":[1]}}', model.Cluster),
+    ],
+)
+def test_what_another_version_stored_is_read(stored: bytes, kind: type[msgspec.Struct]) -> None:
+    assert isinstance(msgspec.json.decode(stored, type=kind), kind)

@@ -1,5 +1,6 @@
 """The catalogue, the specification and the documentation say the same."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from cluster.compose import ComposeError, Source, load
 from cluster.compose.catalogue import SECTIONS, SERVICE, TOP, Key, Support, as_markdown
 
 KEYS = Path(__file__).parent / "data" / "compose" / "keys.yaml"
+EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*/compose.yaml"))
 PAGE = Path(__file__).parents[2] / "docs" / "compose.md"
 
 
@@ -25,6 +27,22 @@ def test_the_documentation_has_the_tables_of_the_catalogue() -> None:
         "put the output of this below '## Every key' of docs/compose.md: "
         "python -c 'from cluster.compose.catalogue import as_markdown; print(as_markdown())'"
     )
+
+
+def test_the_examples_of_the_documentation_are_sound() -> None:
+    examples = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    assert examples
+    for example in examples:
+        project = load([Source("f", example)], environment={}, directory="/", read=str, project="p")
+        assert project.warnings == ()
+
+
+@pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.parent.name)
+def test_the_examples_are_sound(file: Path) -> None:
+    source = Source(file.name, file.read_text())
+    project = load([source], environment={}, directory="/", read=str, project="p")
+    assert project.services
+    assert project.warnings == ()
 
 
 @pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.title)

@@ -62,6 +62,16 @@ def web(*keys: str) -> dict[str, Any]:
          {"default": {"aliases": ["a"]}}),
         (["deploy: {replicas: 2, labels: {a: 1}}", "deploy: {labels: [b=2]}"], "deploy",
          {"mode": "replicated", "replicas": 2, "labels": {"a": "1", "b": "2"}}),
+        (["x-shoal: {priority: 1, tolerates: a}", "x-shoal: {priority: 2, tolerates: [b, a]}"],
+         "x-shoal", {"priority": 2, "tolerates": ["a", "b"]}),
+        (["x-shoal: {affinity: [web, {service: x, external: true}]}",
+          "x-shoal: {affinity: [{service: web, weight: 3}]}"], "x-shoal",
+         {"affinity": [{"service": "web", "topology": "node.id", "weight": 3},
+                       {"service": "x", "topology": "node.id", "external": True}]}),
+        (["x-shoal: {prefer: [node.id == a, node.id == b]}",
+          "x-shoal: {prefer: {constraint: node.id == a, weight: 1}}"], "x-shoal",
+         {"prefer": [{"constraint": "node.id == a", "weight": 1},
+                     {"constraint": "node.id == b", "weight": 50}]}),
         (["user: a", "user: !reset null"], "user", None),
         (["user: a", "user: !reset null", "user: c"], "user", "c"),
         (["environment: {A: 1, B: 2}", "environment: {A: !reset null}"], "environment",
@@ -99,6 +109,28 @@ def test_volumes_are_one_by_target() -> None:
         ("/c", "/x/", True),
         ("/b", "/y", None),
         ("/d", "/z", None),
+    ]
+
+
+def test_generic_resources_are_one_by_kind_and_preferences_by_key() -> None:
+    def deploy(kind: str, value: int, key: str) -> str:
+        spec = f"{{discrete_resource_spec: {{kind: {kind}, value: {value}}}}}"
+        reserved = f"resources: {{reservations: {{generic_resources: [{spec}]}}}}"
+        return f"deploy: {{{reserved}, placement: {{preferences: [{{spread: {key}}}]}}}}"
+
+    service = web(
+        deploy("gpu", 1, "node.labels.a"),
+        deploy("gpu", 3, "node.labels.a"),
+        deploy("fpga", 2, "node.labels.b"),
+    )
+    specs = service["deploy"]["resources"]["reservations"]["generic_resources"]
+    assert [tuple(spec["discrete_resource_spec"].values()) for spec in specs] == [
+        ("gpu", 3),
+        ("fpga", 2),
+    ]
+    assert service["deploy"]["placement"]["preferences"] == [
+        {"spread": "node.labels.a"},
+        {"spread": "node.labels.b"},
     ]
 
 

@@ -145,7 +145,15 @@ DEPLOY = "services:\n  web:\n    image: web\n    deploy:\n      "
         ("resources: {limits: {cpu: 1}}", "5:28: services.web.deploy.resources.limits.cpu: unknown key; did you mean 'cpus'?"),
         ("resources: {limits: {memory: 8m}, reservations: {memory: 9m}}", "5:64: services.web.deploy.resources.reservations.memory: must not be above the limit of 8MiB, is 9MiB"),
         ("resources: {reservations: {devices: [{capabilities: [gpu]}]}}", "5:34: services.web.deploy.resources.reservations.devices: not supported: devices cannot be reserved yet"),
-        ("placement: {constraints: ['node.role ~= x']}", "5:33: services.web.deploy.placement.constraints[0]: constraint 'node.role ~= x': unknown operator '~='; valid are == and !="),
+        ("placement: {constraints: ['node.role ~= x']}", "5:33: services.web.deploy.placement.constraints[0]: constraint 'node.role ~= x': unknown operator '~='; valid are ==, !=, in, not in, =~, exists, not exists, < and >; did you mean '=~'?"),
+        ("placement: {preferences: [node.labels.a]}", "5:33: services.web.deploy.placement.preferences[0]: expected a map of spread, found 'node.labels.a'"),
+        ("placement: {preferences: [{}]}", "5:33: services.web.deploy.placement.preferences[0]: expected spread: KEY, such as node.labels.zone"),
+        ("placement: {preferences: [{spread: zone}]}", "5:42: services.web.deploy.placement.preferences[0].spread: unknown key 'zone'; valid are node.id, node.hostname, node.ip, node.role, node.platform.os, node.platform.arch, node.labels.NAME, engine.labels.NAME; did you mean 'node.labels.zone'?"),
+        ("resources: {reservations: {generic_resources: [{discrete_resource_spec: {kind: gpu, value: 0}}]}}", "5:53: services.web.deploy.resources.reservations.generic_resources: must be 1 to 1000000, is 0"),
+        ("resources: {reservations: {generic_resources: [{discrete_resource_spec: {value: 2}}]}}", "5:54: services.web.deploy.resources.reservations.generic_resources[0]: expected discrete_resource_spec with a kind and a value"),
+        ("resources: {reservations: {generic_resources: [{discrete_resource_spec: {kind: a}}, {discrete_resource_spec: {kind: a}}]}}", "5:91: services.web.deploy.resources.reservations.generic_resources[1]: 'a' is reserved twice"),
+        ("{mode: global, placement: {preferences: [{spread: node.id}]}}", "5:47: services.web.deploy.placement.preferences: has no use in mode global, which runs one task on each node"),
+        ("x-shoal: {priority: 1}", "5:7: services.web.deploy.x-shoal: unknown key here; it belongs in services.<name>"),
         ("placement: {max_replicas_per_node: -1}", "5:42: services.web.deploy.placement.max_replicas_per_node: must be 0 or more, is -1"),
         ("restart_policy: {condition: always}", "5:35: services.web.deploy.restart_policy.condition: expected none or on-failure or any, found 'always'"),
         ("restart_policy: {max_attempts: -2}", "5:38: services.web.deploy.restart_policy.max_attempts: must be 0 or more, is -2"),
@@ -158,6 +166,69 @@ DEPLOY = "services:\n  web:\n    image: web\n    deploy:\n      "
 )  # fmt: skip
 def test_a_bad_key_of_deploy(keys: str, expected: str) -> None:
     assert problems(DEPLOY + keys + "\n") == [f"a.yaml:{expected}"]
+
+
+OURS = "services:\n  web:\n    image: web\n    x-shoal:\n      "
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ("priorty: 1", "5:7: services.web.x-shoal.priorty: unknown key; did you mean 'priority'?"),
+        ("x-priority: 1", "5:7: services.web.x-shoal.x-priority: unknown key; did you mean 'priority'?"),
+        ("priority: high", "5:17: services.web.x-shoal.priority: expected a whole number, found 'high'"),
+        ("priority: 1001", "5:17: services.web.x-shoal.priority: must be -1000 to 1000, is 1001"),
+        ("budget: 1", "5:15: services.web.x-shoal.budget: expected a map of max_unavailable, found '1'"),
+        ("budget: {max_unavailable: -1}", "5:33: services.web.x-shoal.budget.max_unavailable: must be 0 or more, is -1"),
+        ("gang: a b", "5:13: services.web.x-shoal.gang: must consist of letters, digits, '-' and '_' and begin and end with a letter or digit, is 'demo_a b'"),
+        ("strategy: pack", "5:17: services.web.x-shoal.strategy: expected binpack or spread, found 'pack'; did you mean 'binpack'?"),
+        ("tolerates: [gpu, 'a b']", "5:24: services.web.x-shoal.tolerates[1]: must consist of letters, digits, '-' and '_' and begin and end with a letter or digit, is 'a b'"),
+        ("stays: maybe", "5:14: services.web.x-shoal.stays: expected true or false, found 'maybe'"),
+        ("affinity: wbe", "5:17: services.web.x-shoal.affinity[0].service: there is no service 'wbe' in this stack; did you mean 'web'?"),
+        ("affinity: [web, db]", "5:23: services.web.x-shoal.affinity[1].service: there is no service 'db' in this stack; of one elsewhere give the full name and external: true"),
+        ("affinity: [{topology: node.id}]", "5:18: services.web.x-shoal.affinity[0]: expected a service"),
+        ("{affinity: web, anti_affinity: [web, {service: web, topology: zone}]}", "5:69: services.web.x-shoal.anti_affinity[1].topology: unknown key 'zone'; valid are node.id, node.hostname, node.ip, node.role, node.platform.os, node.platform.arch, node.labels.NAME, engine.labels.NAME; did you mean 'node.labels.zone'?"),
+        ("{affinity: web, anti_affinity: {service: web, weight: -1}}", "5:61: services.web.x-shoal.anti_affinity[0].weight: must be 0 to 100, is -1"),
+        ("affinity: [web, {service: a b, external: true}]", "5:33: services.web.x-shoal.affinity[1].service: must consist of letters, digits, '-' and '_' and begin and end with a letter or digit, is 'a b'"),
+        ("affinity: {service: web, weight: 101}", "5:40: services.web.x-shoal.affinity[0].weight: must be 0 to 100, is 101"),
+        ("prefer: [{weight: 1}]", "5:16: services.web.x-shoal.prefer[0]: expected a constraint such as node.labels.disk == ssd"),
+        ("prefer: [node.id == a, node.id = a]", "5:30: services.web.x-shoal.prefer[1].constraint: constraint 'node.id = a': unknown operator '='; valid are ==, !=, in, not in, =~, exists, not exists, < and >; did you mean '=='?"),
+        ("prefer: {constraint: node.id == a, weight: 0}", "5:50: services.web.x-shoal.prefer[0].weight: must be 1 to 100, is 0"),
+    ],
+)  # fmt: skip
+def test_a_bad_key_of_our_own(keys: str, expected: str) -> None:
+    assert problems(OURS + keys + "\n") == [f"a.yaml:{expected}"]
+
+
+def test_a_misspelt_key_of_a_list_is_told_of_beside_what_is_missing() -> None:
+    placement = "placement: {preferences: [{spred: node.labels.a}]}"
+    place = "services.web.deploy.placement.preferences[0]"
+
+    assert problems(DEPLOY + placement) == [
+        f"a.yaml:5:33: {place}: expected spread: KEY, such as node.labels.zone",
+        f"a.yaml:5:34: {place}.spred: unknown key; did you mean 'spread'?",
+    ]
+
+
+def test_our_own_keys_are_refused_where_they_mean_nothing() -> None:
+    text = (
+        "services: {web: {image: web}}\nx-shoal: {priority: 1}\nvolumes: {a: {x-shoal: {bond: 1}}}"
+    )
+
+    assert problems(text) == [
+        "a.yaml:2:1: x-shoal: unknown key here; it belongs in services.<name>",
+        "a.yaml:3:25: volumes.a.x-shoal.bond: unknown key; did you mean 'bound'?",
+    ]
+
+
+def test_a_key_that_is_nearly_our_own_is_asked_about() -> None:
+    text = "services: {web: {image: web, x-shaol: {priority: 1}, x-shell: a}}"
+    source = Source("a.yaml", text)
+    (warning,) = load([source], environment={}, directory="/", read=read, project="a").warnings
+
+    assert str(warning) == (
+        "a.yaml:1:30: services.web.x-shaol: passed over; did you mean 'x-shoal'?"
+    )
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,9 @@ from cluster.compose import Project, Source, as_yaml, load
 from cluster.compose.catalogue import EXTENDS, INCLUDE, SECTIONS, SERVICE, TOP, Support
 from cluster.compose.fields import Fields
 from cluster.model import (
+    Affinity,
     ContainerSpec,
+    DisruptionBudget,
     FailureAction,
     Healthcheck,
     LogOptions,
@@ -21,12 +23,15 @@ from cluster.model import (
     NetworkMode,
     Placement,
     Platform,
+    Preferred,
     PublishedPort,
     PullPolicy,
     RestartCondition,
     RestartPolicy,
     ServiceMode,
     ServiceSpec,
+    SpreadPreference,
+    Strategy,
     TaskSpec,
     Ulimit,
     UpdateConfig,
@@ -117,6 +122,7 @@ WEB = ServiceSpec(
                     no_copy=True,
                     driver="local",
                     driver_options={"type": "none", "device": "/srv/data"},
+                    bound=True,
                     labels={"kept": "yes"},
                 ),
                 Mount(
@@ -140,6 +146,7 @@ WEB = ServiceSpec(
                     no_copy=True,
                     driver="local",
                     driver_options={"type": "none", "device": "/srv/data"},
+                    bound=True,
                     labels={"kept": "yes", "extra": "1"},
                 ),
                 Mount(
@@ -182,7 +189,9 @@ WEB = ServiceSpec(
             log=LogOptions(driver="json-file", options={"max-size": "10m", "max-file": "3"}),
         ),
         limits=Resources(cpu_nanos=1_500_000_000, memory_bytes=256 * MIB),
-        reservations=Resources(cpu_nanos=250_000_000, memory_bytes=64 * MIB),
+        reservations=Resources(
+            cpu_nanos=250_000_000, memory_bytes=64 * MIB, generic={"gpu": 2, "licence": 1}
+        ),
         networks=(
             NetworkAttachment(network="demo_front"),
             NetworkAttachment(network="shared", aliases=("www", "web")),
@@ -201,8 +210,25 @@ WEB = ServiceSpec(
             constraints=("node.labels.zone == a", "node.role != manager"),
             platforms=(Platform(os="linux", architecture="arm64"),),
             max_replicas_per_node=2,
+            preferences=(SpreadPreference(key="node.labels.zone"), SpreadPreference(key="node.id")),
+            affinities=(
+                Affinity(service="demo_older-keys"),
+                Affinity(service="other_cache", topology="node.labels.zone", weight=70),
+                Affinity(service="demo_web", anti=True),
+            ),
+            prefer=(
+                Preferred(constraint="node.labels.disk == ssd", weight=50),
+                Preferred(constraint="node.labels.gb > 16", weight=10),
+            ),
+            strategy=Strategy.SPREAD,
+            tolerates=("front",),
+            stays=True,
         ),
     ),
+    priority=100,
+    preempts=True,
+    budget=DisruptionBudget(max_unavailable=0),
+    gang="demo_all",
 )
 EVERY_NODE = ServiceSpec(
     name="demo_every-node",
@@ -279,6 +305,21 @@ def test_every_honoured_key_is_in_the_full_example(monkeypatch: pytest.MonkeyPat
     }
 
     assert asked - elsewhere == honoured - elsewhere
+
+
+def test_a_bound_volume_lives_where_it_is_said_to_and_is_not_made_elsewhere() -> None:
+    text = """
+        services: {web: {image: web, volumes: ["data:/data", "loose:/loose", "/nameless"]}}
+        volumes: {data: {external: true, x-shoal: {bound: true}}, loose: {}}
+    """
+    project = loaded(text)
+    assert project.warnings == ()
+    mounts = project.services[0].task.container.mounts
+    assert [(mount.source, mount.bound) for mount in mounts] == [
+        ("data", True),
+        ("demo_loose", False),
+        ("", False),
+    ]
 
 
 def test_the_document_means_the_same_as_the_file(full: Project) -> None:

@@ -489,7 +489,14 @@ def test_a_node_that_does_not_exist_takes_nothing() -> None:
 
 
 def test_every_dimension_counts_whatever_dimensions_there_are() -> None:
-    for field in Resources.__struct_fields__:
-        state = well(*service("new", reservations=Resources(**{field: 1 << 60})))
+    much = 1 << 60
+    too_much = {
+        "cpu_nanos": Resources(cpu_nanos=much),
+        "memory_bytes": Resources(memory_bytes=much),
+        "generic": Resources(generic={"gpu": much}),
+    }
+    assert too_much.keys() == set(Resources.__struct_fields__)
+    for field, reservations in too_much.items():
+        state = well(*service("new", reservations=reservations))
         (breach,) = told(bind(state))
         assert field in breach

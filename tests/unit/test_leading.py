@@ -25,6 +25,7 @@ from cluster.model import (
     UpdateConfig,
 )
 from cluster.resources import Resources
+from manager.reconcilers.nodes import BEATS_MISSED_MAX, MASS_LOOK_SECONDS
 from tests.fakes.virtual_time import LoopClock, in_virtual_time
 from tests.harness.leading import Behaviour, Leading, leading, obey, service_spec
 
@@ -404,6 +405,19 @@ async def test_history_is_kept_within_its_limit() -> None:
 
 
 @in_virtual_time
+async def test_a_node_that_alone_stays_away_has_the_usual_grace() -> None:
+    async with leading(period=1.0) as core:
+        nodes = await three_nodes(core)
+        sessions = dict(core.view.sessions)
+        for node in nodes[:2]:
+            await core.drop_session(node)
+        await asyncio.sleep(1)
+        await core.write(msgspec.structs.replace(sessions[nodes[0]], version=0))
+        async with asyncio.timeout(BEATS_MISSED_MAX * 1.0 - 1 + 0.1):
+            await core.until(lambda: core.view.nodes[nodes[1]].status.state is NodeState.DOWN)
+
+
+@in_virtual_time
 async def test_when_most_nodes_are_away_they_get_longer_to_come_back() -> None:
     async with leading(period=1.0) as core:
         nodes = await three_nodes(core)
@@ -418,7 +432,8 @@ async def test_when_most_nodes_are_away_they_get_longer_to_come_back() -> None:
         assert {task.id for task in core.running("web")} == before
         core.silent.discard(nodes[0])
         await core.write(msgspec.structs.replace(sessions[nodes[0]], version=0))
-        await core.until(lambda: core.view.nodes[nodes[1]].status.state is NodeState.DOWN)
+        async with asyncio.timeout(MASS_LOOK_SECONDS + 0.1):  # it is alone in that now
+            await core.until(lambda: core.view.nodes[nodes[1]].status.state is NodeState.DOWN)
         assert core.view.nodes[nodes[0]].status.state is NodeState.READY
         await core.until(lambda: len(core.running("web")) == 6)
         assert nodes[1] not in {task.node_id for task in core.running("web")}

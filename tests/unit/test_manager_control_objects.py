@@ -16,25 +16,31 @@ from cluster.errors import (
 from cluster.model import (
     Availability,
     ClusterSpec,
+    ContainerSpec,
     Manager,
     ManagerId,
+    NodeSpec,
     NodeState,
     NodeUsage,
     Session,
     SessionId,
     Task,
     TaskId,
+    TaskSpec,
     TaskState,
 )
+from cluster.resources import Resources
 from manager.control.access import Access
 from manager.control.cluster import Clusters, StoreMember, establish
-from manager.control.nodes import Nodes
+from manager.control.nodes import NodeChange, Nodes
+from manager.control.picture import CHANGES_UNASKED_MAX, Picture
 from manager.control.references import find_node, find_service, find_task
 from manager.control.tasks import Tasks
 from manager.control.usage import Usages
 from manager.dispatch.log_broker import LogBatch
 from manager.dispatch.open_session import HeardUsage, LogsAsked
 from manager.store.memory import MemoryStore
+from manager.view import Batch, Change
 from tests.fakes.sites import Site, node, node_id, service, sites, task
 from tests.fakes.virtual_time import LoopClock, in_virtual_time
 
@@ -66,7 +72,7 @@ def nodes_of(site: Site, peers: FakePeers | None = None) -> Nodes:
 
 
 def tasks_of(site: Site) -> Tasks:
-    return Tasks(Access(site.store, site.view), LoopClock())
+    return Tasks(Access(site.store, site.view), Picture(site.view), LoopClock())
 
 
 def session(name: str, manager: str = "m1") -> Session:
@@ -131,9 +137,11 @@ async def test_a_node_is_drained_and_labelled_whatever_the_leader_wrote_meanwhil
 
         changed = await nodes_of(site).update(
             "n1",
-            availability=Availability.DRAIN,
-            set_labels={"disk": "ssd"},
-            remove_labels=["nothing"],
+            NodeChange(
+                availability=Availability.DRAIN,
+                set_labels={"disk": "ssd"},
+                remove_labels=["nothing"],
+            ),
         )
         assert changed.spec.availability is Availability.DRAIN
         assert changed.spec.labels == {"disk": "ssd"}
@@ -146,17 +154,47 @@ async def test_a_node_update_on_an_old_version_is_refused_with_how_it_is_now() -
         await site.write(node("n1"))
         old = site.view.nodes[node_id("n1")]
         nodes = nodes_of(site)
-        await nodes.update("n1", set_labels={"zone": "a"}, remove_labels=[])
-        with pytest.raises(ConflictError, match=r"active; zone=a"):
-            await nodes.update("n1", version=old.version, set_labels={}, remove_labels=["zone"])
+        change = NodeChange(
+            set_labels={"zone": "a"}, task_slots=3, reserve_for=["gpu"], add_volumes=["data"]
+        )
+        await nodes.update("n1", change)
+        shown = r"active; zone=a; 3 task slots; reserved for gpu; volumes data"
+        with pytest.raises(ConflictError, match=shown):
+            await nodes.update("n1", NodeChange(remove_labels=["zone"]), version=old.version)
 
 
 @in_virtual_time
 async def test_a_node_update_that_changes_nothing_writes_nothing() -> None:
     async with sites() as [site]:
         await site.write(node("n1"))
-        await nodes_of(site).update("n1", set_labels={}, remove_labels=["nothing"])
+        change = NodeChange(
+            remove_labels=["nothing"], unreserve_for=["x"], remove_volumes=["y"], task_slots=0
+        )
+        await nodes_of(site).update("n1", change)
         assert not site.store.commits
+
+
+@in_virtual_time
+async def test_what_is_reserved_of_a_node_adds_up_in_every_dimension() -> None:
+    async with sites() as [site]:
+        amounts = Resources(cpu_nanos=3, memory_bytes=5, generic={"gpu": 2, "disk": 1})
+        template = TaskSpec(container=ContainerSpec(image="web"), reservations=amounts)
+        others = TaskSpec(
+            container=ContainerSpec(image="db"), reservations=Resources(generic={"gpu": 1})
+        )
+        await site.write(
+            node("n1"),
+            *service("web", task=template),
+            *service("db", task=others),
+            task("t1", on="n1", state=TaskState.RUNNING),
+            task("t2", on="n1", state=TaskState.ASSIGNED, slot=2),
+            task("t3", on="n1", of="db", state=TaskState.RUNNING),
+            task("ended", on="n1", state=TaskState.FAILED, slot=3),
+        )
+        summary = await nodes_of(site).get("n1")
+        assert summary.reserved == Resources(
+            cpu_nanos=6, memory_bytes=10, generic={"gpu": 5, "disk": 2}
+        )
 
 
 @pytest.mark.parametrize("label", ["", "two words", "a=b", "x" * 300])
@@ -165,7 +203,38 @@ async def test_a_label_that_no_constraint_could_name_is_refused(label: str) -> N
     async with sites() as [site]:
         await site.write(node("n1"))
         with pytest.raises(InvalidError):
-            await nodes_of(site).update("n1", set_labels={label: "x"}, remove_labels=[])
+            await nodes_of(site).update("n1", NodeChange(set_labels={label: "x"}))
+
+
+def test_what_is_asked_of_a_node_changes_by_what_is_named() -> None:
+    spec = NodeSpec(reserved_for=("a", "b"), volumes=("v",), task_slots=4)
+
+    change = NodeChange(
+        reserve_for=["c", "a"], unreserve_for=["b"], add_volumes=["u"], remove_volumes=["v"]
+    )
+
+    assert change.applied(spec) == NodeSpec(reserved_for=("a", "c"), volumes=("u",), task_slots=4)
+    assert NodeChange(task_slots=0).applied(spec).task_slots == 0
+    assert NodeChange().applied(spec) == spec
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (NodeChange(set_labels={"a": "1"}, remove_labels=["a"]), "label 'a' is both set and"),
+        (NodeChange(reserve_for=["a"], unreserve_for=["a"]), "reservation for 'a' is both"),
+        (NodeChange(add_volumes=["a"], remove_volumes=["a"]), "volume 'a' is both"),
+        (NodeChange(task_slots=-1), "task_slots: must be 0 or more, is -1"),
+        (NodeChange(reserve_for=["a b"]), "reserved_for: must consist of letters"),
+        (NodeChange(reserve_for=[f"n{i}" for i in range(17)]), "reserved_for: must be at most 16"),
+        (NodeChange(add_volumes=["a/b"]), "volumes: must be the name of a volume"),
+        (NodeChange(add_volumes=["a" * 256]), "at most 255 characters"),
+        (NodeChange(add_volumes=[f"v{i}" for i in range(257)]), "volumes: must be at most 256"),
+    ],
+)
+def test_what_no_node_can_be_asked_is_refused(change: NodeChange, said: str) -> None:
+    with pytest.raises(InvalidError, match=said):
+        change.applied(NodeSpec())
 
 
 @in_virtual_time
@@ -248,6 +317,90 @@ async def test_an_explanation_says_why_a_task_waits_or_where_it_is() -> None:
         text, verdicts = await told(site, task("t", on="n1", state=TaskState.RUNNING))
         assert text == "web.1 is running on node 'n1'"
         assert verdicts["n1"] == (), "a task must not be in its own way"
+
+
+@in_virtual_time
+async def test_an_explanation_follows_what_changes_and_says_what_would_help() -> None:
+    async with sites() as [site]:
+        big = Resources(cpu_nanos=3 * 10**9)
+        template = TaskSpec(container=ContainerSpec(image="web"), reservations=big)
+        await site.write(*service("web", task=template), node("n1", cpus=4), node("n2", cpus=4))
+        tasks = tasks_of(site)
+        await site.write(task("t", state=TaskState.PENDING))
+        first = await tasks.explain("t")
+        assert {each.hostname for each in first.verdicts if not each.reasons} == {"n1", "n2"}
+        assert first.verdicts[0].rank
+        assert first.told.preference.startswith("n1 comes before n2: ")
+        assert (first.told.nearest, first.told.fixes) == ("", ())
+
+        await site.write(
+            task("other", on="n1", slot=2, state=TaskState.RUNNING),
+            msgspec.structs.replace(node("n2"), spec=NodeSpec(availability=Availability.PAUSE)),
+        )
+        second = await tasks.explain("t")
+        assert second.told.nearest == "n1: short of 2 CPU"
+        assert second.told.fixes == ("free 2 CPU on n1", "make n2 active")
+        assert second.told.preference == ""
+
+        await site.erase(task("other"))
+        third = await tasks.explain("t")
+        assert third.told.preference == "n1 is the only node that takes it"
+
+
+@in_virtual_time
+async def test_a_task_is_explained_as_if_it_had_no_place_and_keeps_its_place_for_others() -> None:
+    async with sites() as [site]:
+        big = Resources(cpu_nanos=3 * 10**9)
+        template = TaskSpec(container=ContainerSpec(image="web"), reservations=big)
+        await site.write(
+            *service("web", task=template),
+            node("n1", cpus=4),
+            task("t", on="n1", state=TaskState.RUNNING),
+            task("u", slot=2, state=TaskState.PENDING),
+        )
+        tasks = tasks_of(site)
+        for _ in range(2):
+            placed, waiting = await tasks.explain("t"), await tasks.explain("u")
+            assert placed.verdicts[0].reasons == (), "a task must not be in its own way"
+            assert waiting.verdicts[0].reasons == ("short of 2 CPU",)
+
+
+@in_virtual_time
+async def test_the_schedulers_picture_is_made_once_followed_and_dropped_when_nobody_asks() -> None:
+    async with sites() as [site]:
+        await site.write(*service("web"), node("n1"), task("t", on="n1", state=TaskState.RUNNING))
+        picture = Picture(site.view)
+        assert not site.view._listeners[1:], "nobody has asked yet"
+        listeners = len(site.view._listeners)
+        ledger = await picture.ledger()
+        assert ledger.snapshot().nodes[node_id("n1")].task_count == 1
+        await site.write(task("u", on="n1", slot=2, state=TaskState.RUNNING), node("n2"))
+        await site.erase(task("t"))
+        assert await picture.ledger() is ledger
+        counts = {id_: n.task_count for id_, n in ledger.snapshot().nodes.items()}
+        assert counts == {node_id("n1"): 1, node_id("n2"): 0}
+        await site.erase(node("n2"))
+        assert node_id("n2") not in ledger.snapshot().nodes
+
+        for number in range(CHANGES_UNASKED_MAX + 1):
+            picture._follow(ledger, Batch(number, [Change(None, node("n1"))]))
+        assert len(site.view._listeners) == listeners
+        assert await picture.ledger() is not ledger
+
+
+@in_virtual_time
+async def test_what_changes_while_the_picture_is_made_is_in_it() -> None:
+    async with sites() as [site]:
+        old = [task(f"t{n}", on="n1", slot=n, state=TaskState.RUNNING) for n in range(1, 2_501)]
+        await site.write(*service("web"), node("n1"))
+        for start in range(0, len(old), 100):
+            await site.write(*old[start : start + 100])
+        making = asyncio.create_task(Picture(site.view).ledger())
+        await asyncio.sleep(0)  # it has read some
+        await site.erase(old[-1], old[0])
+        await site.write(task("new", on="n1", slot=9_999, state=TaskState.RUNNING))
+        ledger = await making
+        assert ledger.snapshot().nodes[node_id("n1")].task_count == len(old) - 1
 
 
 # --- the cluster ------------------------------------------------------------------------------

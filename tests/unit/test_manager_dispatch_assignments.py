@@ -3,6 +3,7 @@
 import asyncio
 from itertools import pairwise
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -84,6 +85,16 @@ async def test_a_node_gets_its_tasks_with_their_specs_and_then_only_what_differs
         await stream.aclose()
         assignments.close()
         assert not site.view._listeners
+
+
+@in_virtual_time
+async def test_an_agent_is_told_which_generic_resources_are_the_tasks_own() -> None:
+    async with sites() as [site]:
+        mine = msgspec.structs.replace(task("t", on="n1", state=A), generic_items={"gpu": ("a",)})
+        await site.write(*service("web"), mine)
+        stream = Assignments(site.view).follow(open_session(site))
+        assert [each.generic_items for each in (await anext(stream)).tasks] == [{"gpu": ("a",)}]
+        await stream.aclose()
 
 
 @in_virtual_time

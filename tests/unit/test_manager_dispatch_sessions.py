@@ -2,9 +2,11 @@
 
 import asyncio
 
+import msgspec
 import pytest
 
 from cluster.errors import InvalidError, NotFoundError, UnavailableError
+from cluster.images import TOLD_MAX
 from cluster.model import (
     Availability,
     Cluster,
@@ -63,6 +65,16 @@ async def test_an_agent_of_another_cluster_or_without_sense_is_refused() -> None
             (NodeId("short"), HOST, ""),
             (N1, NodeDescription(capacity=Resources(cpu_nanos=-1)), ""),
             (N1, NodeDescription(hostname="x" * 2_000), ""),
+            (N1, NodeDescription(capacity=Resources(generic={"gpu": -1})), ""),
+            (N1, NodeDescription(capacity=Resources(generic={"": 1})), ""),
+            (N1, NodeDescription(generic_items={"gpu": ("a",)}), ""),
+            (
+                N1,
+                NodeDescription(
+                    capacity=Resources(generic={"gpu": 2}), generic_items={"gpu": ("a", "a")}
+                ),
+                "",
+            ),
         ):
             with pytest.raises(InvalidError):
                 await desk.sessions.open(node_name, description, {}, cluster)
@@ -333,6 +345,49 @@ async def test_usage_is_the_session_s_node_s_whatever_the_agent_says() -> None:
         [heard] = desk.sessions.usage()
         assert (heard.usage.node_id, heard.usage.cpu_nanos) == (N1, 5)
         assert heard.heard_seconds_ago == pytest.approx(0.5)
+
+
+@in_virtual_time
+async def test_images_are_stored_with_the_node_and_change_nothing_else() -> None:
+    async with desks() as [desk]:
+        session = await desk.open()
+        before = desk.site.view.nodes[N1]
+
+        await desk.sessions.images(session.id, ("b:1", "x" * 2_000, "a:1"))
+        after = desk.site.view.nodes[N1]
+        assert after.description.images == ("b:1", "a:1")
+        assert (
+            msgspec.structs.replace(after, version=before.version, description=before.description)
+            == before
+        )
+        assert desk.sessions.find(session.id) is session
+
+        commits = len(desk.site.store.commits)
+        await desk.sessions.images(session.id, ("b:1", "a:1"))
+        assert len(desk.site.store.commits) == commits, "nothing new was written"
+        await desk.sessions.images(session.id, tuple(f"i:{n}" for n in range(TOLD_MAX + 1)))
+        assert len(desk.site.view.nodes[N1].description.images) == TOLD_MAX
+
+
+@in_virtual_time
+async def test_images_are_written_over_what_an_operator_did_meanwhile_without_undoing_it() -> None:
+    async with desks() as [desk]:
+        session = await desk.open()
+        await desk.site.lag()
+        drained = NodeSpec(availability=Availability.DRAIN)
+        await desk.site.write(msgspec.structs.replace(desk.site.view.nodes[N1], spec=drained))
+
+        await desk.sessions.images(session.id, ("a:1",))
+
+        stored = desk.site.view.nodes[N1]
+        assert (stored.spec, stored.description.images) == (drained, ("a:1",))
+
+
+@in_virtual_time
+async def test_images_of_a_session_that_has_ended_are_refused() -> None:
+    async with desks() as [desk]:
+        with pytest.raises(NotFoundError, match="the session has ended"):
+            await desk.sessions.images("gone", ("a:1",))
 
 
 def test_a_manager_takes_so_many_heartbeats_and_no_more() -> None:

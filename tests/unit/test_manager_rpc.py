@@ -8,7 +8,7 @@ import pytest
 from grpc import aio
 
 from cluster import status
-from cluster.api.v1 import types_pb2
+from cluster.api.v1 import control_pb2, types_pb2
 from cluster.errors import (
     ClusterError,
     ConflictError,
@@ -21,8 +21,12 @@ from cluster.errors import (
     StateError,
     UnavailableError,
 )
-from cluster.model import Availability
-from manager.rpc.messages import availability_from
+from cluster.model import Availability, NodeId, ServiceId, Task, TaskId
+from manager.control.explaining import Told
+from manager.control.nodes import NodeChange
+from manager.control.summaries import TaskSummary
+from manager.control.tasks import NodeVerdict, TaskExplanation
+from manager.rpc.messages import availability_from, explanation, node_change_from
 from manager.rpc.refusals import refusals
 from manager.store.interface import (
     GuardFailedError,
@@ -139,3 +143,49 @@ def test_an_availability_that_is_left_out_is_none_and_an_unknown_one_is_refused(
     assert availability_from(types_pb2.AVAILABILITY_DRAIN) is Availability.DRAIN
     with pytest.raises(InvalidError):
         availability_from(99)
+
+
+def test_a_change_of_a_node_arrives_as_it_was_meant() -> None:
+    assert node_change_from(control_pb2.UpdateNodeRequest(node="n1")) == NodeChange()
+    whole = control_pb2.UpdateNodeRequest(
+        availability=types_pb2.AVAILABILITY_PAUSE,
+        set_labels={"a": "1"},
+        remove_labels=["b"],
+        task_slots=0,
+        reserve_for=["c"],
+        unreserve_for=["d"],
+        add_volumes=["e"],
+        remove_volumes=["f"],
+    )
+    assert node_change_from(whole) == NodeChange(
+        availability=Availability.PAUSE,
+        set_labels={"a": "1"},
+        remove_labels=("b",),
+        task_slots=0,
+        reserve_for=("c",),
+        unreserve_for=("d",),
+        add_volumes=("e",),
+        remove_volumes=("f",),
+    )
+
+
+def test_an_explanation_leaves_with_all_that_it_says() -> None:
+    task = Task(id=TaskId("t"), service_id=ServiceId("s"), spec_version=1)
+    value = TaskExplanation(
+        TaskSummary(task, "web", "n1", "web:1"),
+        "web.1 waits",
+        (
+            NodeVerdict(NodeId("a"), "host-a", (), (("empty", 0), ("leftover", 0.5))),
+            NodeVerdict(NodeId("b"), "host-b", ("down", "short of 1 CPU")),
+        ),
+        Told("host-b: down", ("free 1 CPU on host-b",), "host-a comes first"),
+    )
+    message = explanation(value)
+    assert (message.task.task.id, message.summary) == ("t", "web.1 waits")
+    first, second = message.verdicts
+    assert (first.node_id, first.hostname) == ("a", "host-a")
+    assert [(term.name, term.value) for term in first.rank] == [("empty", 0.0), ("leftover", 0.5)]
+    assert list(second.reasons) == ["down", "short of 1 CPU"]
+    assert message.nearest == "host-b: down"
+    assert list(message.fixes) == ["free 1 CPU on host-b"]
+    assert message.preference == "host-a comes first"

@@ -11,6 +11,7 @@ from cluster.model import (
     Placement,
     PublishedPort,
     ServiceId,
+    ServiceSpec,
     Task,
     TaskId,
     TaskSpec,
@@ -21,10 +22,13 @@ from cluster.resources import Resources
 from scheduler import Group, Ledger, place, snapshot_of
 
 WEB = ServiceId("web")
-SPEC = TaskSpec(
-    container=ContainerSpec(image="i"),
-    reservations=Resources(cpu_nanos=1, memory_bytes=10),
-    ports=(PublishedPort(target=80, published=80), PublishedPort(target=81)),
+SPEC = ServiceSpec(
+    name="web",
+    task=TaskSpec(
+        container=ContainerSpec(image="i"),
+        reservations=Resources(cpu_nanos=1, memory_bytes=10),
+        ports=(PublishedPort(target=80, published=80), PublishedPort(target=81)),
+    ),
 )
 NODE = Node(
     id=NodeId("n"),
@@ -41,7 +45,7 @@ class Specs:
         self.known = known
         self.lookups = 0
 
-    def __call__(self, _task: Task) -> TaskSpec | None:
+    def __call__(self, _task: Task) -> ServiceSpec | None:
         self.lookups += 1
         return SPEC if self.known else None
 
@@ -58,7 +62,7 @@ def task(name: str, state: TaskState = TaskState.RUNNING, node: str = "n") -> Ta
 
 def test_a_bound_task_takes_its_reservations_and_its_ports() -> None:
     node = snapshot_of([NODE], [task("t")], Specs()).nodes[NODE.id]
-    assert node.reserved == SPEC.reservations
+    assert node.reserved == SPEC.task.reservations
     assert node.ports == {(80, "tcp"): ("",)}
     assert node.replicas == {WEB: 1}
     assert node.task_count == 1
@@ -136,7 +140,7 @@ def test_a_node_with_a_task_of_unknown_needs_gets_nothing_until_they_are_known()
     assert str(unplaced) == ("no node fits; 1 node: holds t, of whose needs nothing is known")
 
     specs.known = True
-    assert ledger.snapshot().nodes[NODE.id].reserved == SPEC.reservations
+    assert ledger.snapshot().nodes[NODE.id].reserved == SPEC.task.reservations
     assert place(ledger.snapshot(), [group_of("w")]).placements == {"w": NODE.id}
 
 
@@ -153,11 +157,13 @@ def test_a_constraint_that_cannot_be_read_is_carried_along() -> None:
     spec = TaskSpec(
         container=ContainerSpec(image="i"), placement=Placement(constraints=("disk = ssd",))
     )
-    demand = Ledger(lambda _task: spec).demand_of(task("t"))
-    assert "constraint 'disk = ssd'" in demand.defects()[0]
+    service = ServiceSpec(name="web", task=spec)
+    demand = Ledger(lambda _task: service).demand_of(task("t"))
+    assert "constraint 'disk = ssd'" in demand.flaws[0]
 
 
 def group_of(name: str) -> Group:
     spec = TaskSpec(container=ContainerSpec(image="i"), reservations=Resources(cpu_nanos=1))
-    demand = Ledger(lambda _task: spec).demand_of(task(name))
+    service = ServiceSpec(name="web", task=spec)
+    demand = Ledger(lambda _task: service).demand_of(task(name))
     return Group(demand, (TaskId(name),))

@@ -12,6 +12,7 @@ from cluster.model import (
     Platform,
     PublishedPort,
     ServiceId,
+    ServiceSpec,
     TaskId,
     TaskSpec,
 )
@@ -44,12 +45,15 @@ def node(name: str, *, labels: dict[str, str] | None = None, **fields: object) -
     return NodeSnapshot(facts, **{"capacity": amount(4, 4096), **fields})  # type: ignore[arg-type]
 
 
-def spec(reservations: Resources, *ports: PublishedPort, **placement: object) -> TaskSpec:
-    return TaskSpec(
-        container=ContainerSpec(image="i"),
-        reservations=reservations,
-        ports=ports,
-        placement=Placement(**placement),  # type: ignore[arg-type]
+def spec(reservations: Resources, *ports: PublishedPort, **placement: object) -> ServiceSpec:
+    return ServiceSpec(
+        name="web",
+        task=TaskSpec(
+            container=ContainerSpec(image="i"),
+            reservations=reservations,
+            ports=ports,
+            placement=Placement(**placement),  # type: ignore[arg-type]
+        ),
     )
 
 

@@ -5,18 +5,24 @@ import msgspec
 import pytest
 
 from cluster.errors import InvalidError
-from cluster.images import reference_flaw
+from cluster.images import canonical, reference_flaw
 from cluster.model import (
+    Affinity,
     ContainerSpec,
+    DisruptionBudget,
     FailureAction,
     Healthcheck,
     Mount,
     MountKind,
     NetworkAttachment,
     NetworkMode,
+    Placement,
+    Preferred,
     PublishedPort,
     ServiceMode,
     ServiceSpec,
+    SpreadPreference,
+    Strategy,
     TaskSpec,
     Ulimit,
 )
@@ -42,6 +48,10 @@ FULL = ServiceSpec(
     stack="shop",
     labels={"team": "a"},
     replicas=0,
+    priority=-1000,
+    preempts=True,
+    budget=DisruptionBudget(max_unavailable=0),
+    gang="shop_all",
     task=TaskSpec(
         container=ContainerSpec(
             image="registry.example:5000/team/web:1.2@sha256:" + "a" * 64,
@@ -53,7 +63,7 @@ FULL = ServiceSpec(
             hostname="web-1.example",
             mounts=(
                 bind(),
-                Mount(kind=MountKind.VOLUME, target="/cache", source="shop_cache"),
+                Mount(kind=MountKind.VOLUME, target="/cache", source="shop_cache", bound=True),
                 Mount(kind=MountKind.VOLUME, target="/anonymous"),
                 Mount(kind=MountKind.TMPFS, target="/tmp", tmpfs_mode=0o1777),
             ),
@@ -72,7 +82,21 @@ FULL = ServiceSpec(
             oom_score_adj=-1000,
         ),
         limits=Resources(cpu_nanos=1_000_000, memory_bytes=6 * 1024**2),
-        reservations=Resources(cpu_nanos=1_000_000, memory_bytes=6 * 1024**2),
+        reservations=Resources(
+            cpu_nanos=1_000_000, memory_bytes=6 * 1024**2, generic={"gpu": 1, "NVIDIA-GPU": 2}
+        ),
+        placement=Placement(
+            constraints=("any(node.labels.disk == ssd; node.labels.disk not exists)",),
+            preferences=(SpreadPreference(key="node.labels.zone"), SpreadPreference(key="node.id")),
+            affinities=(
+                Affinity(service="shop_db"),
+                Affinity(service="shop_web", topology="node.labels.rack", anti=True, weight=100),
+            ),
+            prefer=(Preferred(constraint="node.labels.gb > 16", weight=1),),
+            strategy=Strategy.SPREAD,
+            tolerates=("gpu",),
+            stays=True,
+        ),
         networks=(NetworkAttachment(network="shop_default", aliases=("web",)),),
         ports=(
             PublishedPort(target=80, published=8080),
@@ -126,6 +150,95 @@ def test_a_sound_service_has_no_flaw(spec: ServiceSpec) -> None:
             -1,
             "task.placement.max_replicas_per_node",
             "0 or more",
+        ),
+        (
+            "task.placement.preferences",
+            (SpreadPreference(key="node.labels.zone"), SpreadPreference(key="zone")),
+            "task.placement.preferences[1].key",
+            "did you mean 'node.labels.zone'",
+        ),
+        (
+            "task.placement.preferences",
+            (SpreadPreference(key="node.labels.a"), SpreadPreference(key="node.labels.a")),
+            "task.placement.preferences[1].key",
+            "already",
+        ),
+        (
+            "task.placement.preferences",
+            tuple(SpreadPreference(key=f"node.labels.{level}") for level in "abcde"),
+            "task.placement.preferences",
+            "at most 4, are 5",
+        ),
+        (
+            "task.placement.affinities",
+            (Affinity(service="a b"),),
+            "task.placement.affinities[0].service",
+            "letters",
+        ),
+        (
+            "task.placement.affinities",
+            (Affinity(service="db", topology="node.ip"),),
+            "task.placement.affinities[0].topology",
+            "node.id",
+        ),
+        (
+            "task.placement.affinities",
+            (Affinity(service="db", weight=101),),
+            "task.placement.affinities[0].weight",
+            "0 to 100",
+        ),
+        (
+            "task.placement.affinities",
+            tuple(Affinity(service=f"s{number}") for number in range(33)),
+            "task.placement.affinities",
+            "at most 32, are 33",
+        ),
+        (
+            "task.placement.prefer",
+            (Preferred(constraint="node.role = worker", weight=1),),
+            "task.placement.prefer[0].constraint",
+            "did you mean '=='",
+        ),
+        (
+            "task.placement.prefer",
+            (Preferred(constraint="node.role == worker", weight=0),),
+            "task.placement.prefer[0].weight",
+            "1 to 100",
+        ),
+        ("task.placement.tolerates", ("a", ""), "task.placement.tolerates[1]", "empty"),
+        ("priority", 1001, "priority", "-1000 to 1000"),
+        ("budget", DisruptionBudget(max_unavailable=-1), "budget.max_unavailable", "0 or more"),
+        ("gang", "a b", "gang", "letters"),
+        (
+            "task.reservations",
+            Resources(generic={"1gpu": 1}),
+            "task.reservations.generic.1gpu",
+            "beginning with a letter",
+        ),
+        (
+            "task.reservations",
+            Resources(generic={"gpu": 0}),
+            "task.reservations.generic.gpu",
+            "1 to 1000000, is 0",
+        ),
+        (
+            "task.reservations",
+            Resources(generic={"gpu-a": 1, "GPU_A": 1}),
+            "task.reservations.generic.GPU_A",
+            "'gpu-a'",
+        ),
+        (
+            "task.reservations",
+            Resources(generic={f"kind{number}": 1 for number in range(17)}),
+            "task.reservations.generic",
+            "at most 16",
+        ),
+        ("task.limits", Resources(generic={"gpu": 1}), "task.limits.generic", "only reserved"),
+        (
+            "task.container.mounts",
+            (Mount(kind=MountKind.VOLUME, target="/a", bound=True),),
+            "task.container.mounts[0].bound",
+            "named volume",
         ),
         ("task.limits", Resources(cpu_nanos=999_999), "task.limits.cpu_nanos", "0.001"),
         ("task.limits", Resources(cpu_nanos=-1), "task.limits.cpu_nanos", "0.001"),
@@ -379,6 +492,22 @@ def test_a_container_on_the_hosts_network_has_none_of_its_own() -> None:
     }
 
 
+def test_one_task_on_each_node_cannot_be_a_gang_nor_be_spread() -> None:
+    spec = changed(FULL, "mode", ServiceMode.GLOBAL)
+
+    assert {flaw.field for flaw in service_flaws(spec)} == {
+        "gang",
+        "task.placement.preferences",
+        "task.placement.prefer",
+    }
+
+
+def test_a_gang_is_of_its_stack() -> None:
+    flaws = service_flaws(changed(FULL, "gang", "all"))
+
+    assert [(flaw.field, "shop_" in flaw.message) for flaw in flaws] == [("gang", True)]
+
+
 def test_all_flaws_are_told_at_once() -> None:
     spec = changed(changed(WEB, "replicas", -1), "task.container.image", "")
 
@@ -447,3 +576,23 @@ def test_references_to_images_are_accepted(reference: str) -> None:
 )
 def test_what_is_no_reference_is_refused(reference: str, message: str) -> None:
     assert message in reference_flaw(reference)
+
+
+@pytest.mark.parametrize(
+    ("reference", "name"),
+    [
+        ("web", "web:latest"),
+        ("web:1", "web:1"),
+        ("docker.io/library/web", "web:latest"),
+        ("index.docker.io/team/web:2", "team/web:2"),
+        ("docker.io/web", "web:latest"),
+        ("registry:5000/web", "registry:5000/web:latest"),
+        ("registry:5000/library/web:1", "registry:5000/library/web:1"),
+        ("web:1@sha256:" + "a" * 64, "web@sha256:" + "a" * 64),
+        ("registry:5000/web@sha256:" + "a" * 64, "registry:5000/web@sha256:" + "a" * 64),
+        ("sha256:" + "0" * 64, "sha256:" + "0" * 64),
+    ],
+)
+def test_an_image_has_one_canonical_name(reference: str, name: str) -> None:
+    assert canonical(reference) == name
+    assert canonical(name) == name

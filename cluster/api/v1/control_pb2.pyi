@@ -402,18 +402,41 @@ class UpdateNodeRequest(_message.Message):
     AVAILABILITY_FIELD_NUMBER: _builtins.int
     SET_LABELS_FIELD_NUMBER: _builtins.int
     REMOVE_LABELS_FIELD_NUMBER: _builtins.int
+    TASK_SLOTS_FIELD_NUMBER: _builtins.int
+    RESERVE_FOR_FIELD_NUMBER: _builtins.int
+    UNRESERVE_FOR_FIELD_NUMBER: _builtins.int
+    ADD_VOLUMES_FIELD_NUMBER: _builtins.int
+    REMOVE_VOLUMES_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     """reference"""
     version: _builtins.int
     """that the change was decided on; 0: whatever it is now"""
     availability: _types_pb2.Availability.ValueType
     """UNSPECIFIED leaves it"""
+    task_slots: _builtins.int
+    """tasks at most, 0: no limit; absent leaves it"""
     @_builtins.property
     def set_labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """added or replaced"""
 
     @_builtins.property
     def remove_labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """removed; a missing one is no error"""
+
+    @_builtins.property
+    def reserve_for(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """names that tasks must tolerate; added"""
+
+    @_builtins.property
+    def unreserve_for(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """removed; a missing one is no error"""
+
+    @_builtins.property
+    def add_volumes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """names of bound volumes that live there; added"""
+
+    @_builtins.property
+    def remove_volumes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """removed; a missing one is no error"""
 
     def __init__(
@@ -424,12 +447,19 @@ class UpdateNodeRequest(_message.Message):
         availability: _types_pb2.Availability.ValueType = ...,
         set_labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         remove_labels: _abc.Iterable[_builtins.str] | None = ...,
+        task_slots: _builtins.int | None = ...,
+        reserve_for: _abc.Iterable[_builtins.str] | None = ...,
+        unreserve_for: _abc.Iterable[_builtins.str] | None = ...,
+        add_volumes: _abc.Iterable[_builtins.str] | None = ...,
+        remove_volumes: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_task_slots", b"_task_slots", "task_slots", b"task_slots"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["availability", b"availability", "node", b"node", "remove_labels", b"remove_labels", "set_labels", b"set_labels", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_task_slots", b"_task_slots", "add_volumes", b"add_volumes", "availability", b"availability", "node", b"node", "remove_labels", b"remove_labels", "remove_volumes", b"remove_volumes", "reserve_for", b"reserve_for", "set_labels", b"set_labels", "task_slots", b"task_slots", "unreserve_for", b"unreserve_for", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__task_slots: _TypeAlias = _typing.Literal["task_slots"]  # noqa: Y015
+    _WhichOneofArgType__task_slots: _TypeAlias = _typing.Literal["_task_slots", b"_task_slots"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__task_slots) -> _WhichOneofReturnType__task_slots | None: ...
 
 Global___UpdateNodeRequest: _TypeAlias = UpdateNodeRequest  # noqa: Y015
 
@@ -1045,6 +1075,32 @@ class ExplainTaskRequest(_message.Message):
 Global___ExplainTaskRequest: _TypeAlias = ExplainTaskRequest  # noqa: Y015
 
 @_typing.final
+class RankTerm(_message.Message):
+    """What nodes that would do are compared by; the smaller value is the better."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """as docs/scheduler.md calls it"""
+    value: _builtins.float
+    """of this node"""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        value: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RankTerm: _TypeAlias = RankTerm  # noqa: Y015
+
+@_typing.final
 class NodeVerdict(_message.Message):
     """What the scheduler says of one node."""
 
@@ -1053,6 +1109,7 @@ class NodeVerdict(_message.Message):
     NODE_ID_FIELD_NUMBER: _builtins.int
     HOSTNAME_FIELD_NUMBER: _builtins.int
     REASONS_FIELD_NUMBER: _builtins.int
+    RANK_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     """which"""
     hostname: _builtins.str
@@ -1061,16 +1118,21 @@ class NodeVerdict(_message.Message):
     def reasons(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """why not, all of them; empty: it would do"""
 
+    @_builtins.property
+    def rank(self) -> _containers.RepeatedCompositeFieldContainer[Global___RankTerm]:
+        """if it would: compared in this order"""
+
     def __init__(
         self,
         *,
         node_id: _builtins.str = ...,
         hostname: _builtins.str = ...,
         reasons: _abc.Iterable[_builtins.str] | None = ...,
+        rank: _abc.Iterable[Global___RankTerm] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hostname", b"hostname", "node_id", b"node_id", "reasons", b"reasons"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hostname", b"hostname", "node_id", b"node_id", "rank", b"rank", "reasons", b"reasons"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1083,15 +1145,26 @@ class ExplainTaskResponse(_message.Message):
     TASK_FIELD_NUMBER: _builtins.int
     SUMMARY_FIELD_NUMBER: _builtins.int
     VERDICTS_FIELD_NUMBER: _builtins.int
+    NEAREST_FIELD_NUMBER: _builtins.int
+    FIXES_FIELD_NUMBER: _builtins.int
+    PREFERENCE_FIELD_NUMBER: _builtins.int
     summary: _builtins.str
     """in a sentence or two"""
+    nearest: _builtins.str
+    """if no node takes it: the one that is the least short of it"""
+    preference: _builtins.str
+    """why one node comes before the others"""
     @_builtins.property
     def task(self) -> Global___TaskSummary:
         """as it is"""
 
     @_builtins.property
     def verdicts(self) -> _containers.RepeatedCompositeFieldContainer[Global___NodeVerdict]:
-        """sorted by host name"""
+        """nodes that would take it, the best first; then the nearest"""
+
+    @_builtins.property
+    def fixes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """if none does: each of these alone would place it"""
 
     def __init__(
         self,
@@ -1099,10 +1172,13 @@ class ExplainTaskResponse(_message.Message):
         task: Global___TaskSummary | None = ...,
         summary: _builtins.str = ...,
         verdicts: _abc.Iterable[Global___NodeVerdict] | None = ...,
+        nearest: _builtins.str = ...,
+        fixes: _abc.Iterable[_builtins.str] | None = ...,
+        preference: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["task", b"task"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["summary", b"summary", "task", b"task", "verdicts", b"verdicts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fixes", b"fixes", "nearest", b"nearest", "preference", b"preference", "summary", b"summary", "task", b"task", "verdicts", b"verdicts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -171,7 +171,7 @@ class ControlServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateNode(self, request, context):
-        """Change availability or labels.
+        """Change availability, labels and what else is asked of a node.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -11,6 +11,7 @@ What agents say to managers and managers to agents. Agents dial; any manager wil
   Assignments(session)  ────────────────▶
                         ◀──────────────── COMPLETE, then INCREMENTAL, each chained to the last
   UpdateTaskStatus([…]) ────────────────▶ answered once it is stored
+  UpdateImages(images)  ────────────────▶ now and then, if they are others
   PublishLogs(stream)   ────────────────▶ for each LogsWanted of a SessionMessage
 
 A call with a session that is not (any more) the node's fails with NOT_FOUND: open a new one.
@@ -422,6 +423,47 @@ class UpdateTaskStatusResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___UpdateTaskStatusResponse: _TypeAlias = UpdateTaskStatusResponse  # noqa: Y015
+
+@_typing.final
+class UpdateImagesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    IMAGES_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """whose"""
+    @_builtins.property
+    def images(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """as in NodeDescription"""
+
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+        images: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["images", b"images", "session_id", b"session_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateImagesRequest: _TypeAlias = UpdateImagesRequest  # noqa: Y015
+
+@_typing.final
+class UpdateImagesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateImagesResponse: _TypeAlias = UpdateImagesResponse  # noqa: Y015
 
 @_typing.final
 class LogEntry(_message.Message):

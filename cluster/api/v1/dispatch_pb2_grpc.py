@@ -54,6 +54,11 @@ class DispatchStub:
                 request_serializer=cluster_dot_api_dot_v1_dot_dispatch__pb2.UpdateTaskStatusRequest.SerializeToString,
                 response_deserializer=cluster_dot_api_dot_v1_dot_dispatch__pb2.UpdateTaskStatusResponse.FromString,
                 _registered_method=True)
+        self.UpdateImages = channel.unary_unary(
+                '/cluster.api.v1.Dispatch/UpdateImages',
+                request_serializer=cluster_dot_api_dot_v1_dot_dispatch__pb2.UpdateImagesRequest.SerializeToString,
+                response_deserializer=cluster_dot_api_dot_v1_dot_dispatch__pb2.UpdateImagesResponse.FromString,
+                _registered_method=True)
         self.PublishLogs = channel.stream_unary(
                 '/cluster.api.v1.Dispatch/PublishLogs',
                 request_serializer=cluster_dot_api_dot_v1_dot_dispatch__pb2.PublishLogsRequest.SerializeToString,
@@ -93,6 +98,13 @@ class DispatchServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UpdateImages(self, request, context):
+        """Say which images the host has now, which is no reason for a new session.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def PublishLogs(self, request_iterator, context):
         """Send the logs that somebody asked for: one call per wish, which ends with the log. The first
         message is sent at once, without entries if there are none yet, to say whose wish it is.
@@ -123,6 +135,11 @@ def add_DispatchServicer_to_server(servicer, server):
                     servicer.UpdateTaskStatus,
                     request_deserializer=cluster_dot_api_dot_v1_dot_dispatch__pb2.UpdateTaskStatusRequest.FromString,
                     response_serializer=cluster_dot_api_dot_v1_dot_dispatch__pb2.UpdateTaskStatusResponse.SerializeToString,
+            ),
+            'UpdateImages': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateImages,
+                    request_deserializer=cluster_dot_api_dot_v1_dot_dispatch__pb2.UpdateImagesRequest.FromString,
+                    response_serializer=cluster_dot_api_dot_v1_dot_dispatch__pb2.UpdateImagesResponse.SerializeToString,
             ),
             'PublishLogs': grpc.stream_unary_rpc_method_handler(
                     servicer.PublishLogs,
@@ -238,6 +255,33 @@ class Dispatch:
             '/cluster.api.v1.Dispatch/UpdateTaskStatus',
             cluster_dot_api_dot_v1_dot_dispatch__pb2.UpdateTaskStatusRequest.SerializeToString,
             cluster_dot_api_dot_v1_dot_dispatch__pb2.UpdateTaskStatusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateImages(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cluster.api.v1.Dispatch/UpdateImages',
+            cluster_dot_api_dot_v1_dot_dispatch__pb2.UpdateImagesRequest.SerializeToString,
+            cluster_dot_api_dot_v1_dot_dispatch__pb2.UpdateImagesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -11,6 +11,7 @@ What agents say to managers and managers to agents. Agents dial; any manager wil
   Assignments(session)  ────────────────▶
                         ◀──────────────── COMPLETE, then INCREMENTAL, each chained to the last
   UpdateTaskStatus([…]) ────────────────▶ answered once it is stored
+  UpdateImages(images)  ────────────────▶ now and then, if they are others
   PublishLogs(stream)   ────────────────▶ for each LogsWanted of a SessionMessage
 
 A call with a session that is not (any more) the node's fails with NOT_FOUND: open a new one.
@@ -54,6 +55,8 @@ class DispatchStub:
     """Follow what the node is to run: everything first, then changes without a gap."""
     UpdateTaskStatus: _grpc.UnaryUnaryMultiCallable[_dispatch_pb2.UpdateTaskStatusRequest, _dispatch_pb2.UpdateTaskStatusResponse]
     """Report how far tasks have come; answered once the store holds it."""
+    UpdateImages: _grpc.UnaryUnaryMultiCallable[_dispatch_pb2.UpdateImagesRequest, _dispatch_pb2.UpdateImagesResponse]
+    """Say which images the host has now, which is no reason for a new session."""
     PublishLogs: _grpc.StreamUnaryMultiCallable[_dispatch_pb2.PublishLogsRequest, _dispatch_pb2.PublishLogsResponse]
     """Send the logs that somebody asked for: one call per wish, which ends with the log. The first
     message is sent at once, without entries if there are none yet, to say whose wish it is.
@@ -72,6 +75,8 @@ class DispatchAsyncStub(DispatchStub):
     """Follow what the node is to run: everything first, then changes without a gap."""
     UpdateTaskStatus: _aio.UnaryUnaryMultiCallable[_dispatch_pb2.UpdateTaskStatusRequest, _dispatch_pb2.UpdateTaskStatusResponse]  # type: ignore[assignment]
     """Report how far tasks have come; answered once the store holds it."""
+    UpdateImages: _aio.UnaryUnaryMultiCallable[_dispatch_pb2.UpdateImagesRequest, _dispatch_pb2.UpdateImagesResponse]  # type: ignore[assignment]
+    """Say which images the host has now, which is no reason for a new session."""
     PublishLogs: _aio.StreamUnaryMultiCallable[_dispatch_pb2.PublishLogsRequest, _dispatch_pb2.PublishLogsResponse]  # type: ignore[assignment]
     """Send the logs that somebody asked for: one call per wish, which ends with the log. The first
     message is sent at once, without entries if there are none yet, to say whose wish it is.
@@ -111,6 +116,14 @@ class DispatchServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_dispatch_pb2.UpdateTaskStatusResponse, _abc.Awaitable[_dispatch_pb2.UpdateTaskStatusResponse]]:
         """Report how far tasks have come; answered once the store holds it."""
+
+    @_abc_1.abstractmethod
+    def UpdateImages(
+        self,
+        request: _dispatch_pb2.UpdateImagesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_dispatch_pb2.UpdateImagesResponse, _abc.Awaitable[_dispatch_pb2.UpdateImagesResponse]]:
+        """Say which images the host has now, which is no reason for a new session."""
 
     @_abc_1.abstractmethod
     def PublishLogs(

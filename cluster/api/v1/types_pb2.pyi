@@ -198,6 +198,28 @@ RESTART_CONDITION_ANY: RestartCondition.ValueType  # 3
 """every end"""
 Global___RestartCondition: _TypeAlias = RestartCondition  # noqa: Y015
 
+class _Strategy:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _StrategyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Strategy.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    STRATEGY_UNSPECIFIED: _Strategy.ValueType  # 0
+    STRATEGY_BINPACK: _Strategy.ValueType  # 1
+    """few nodes, well filled"""
+    STRATEGY_SPREAD: _Strategy.ValueType  # 2
+    """as evenly by count as can be"""
+
+class Strategy(_Strategy, metaclass=_StrategyEnumTypeWrapper):
+    """How tasks are laid out over the nodes that may run them."""
+
+STRATEGY_UNSPECIFIED: Strategy.ValueType  # 0
+STRATEGY_BINPACK: Strategy.ValueType  # 1
+"""few nodes, well filled"""
+STRATEGY_SPREAD: Strategy.ValueType  # 2
+"""as evenly by count as can be"""
+Global___Strategy: _TypeAlias = Strategy  # noqa: Y015
+
 class _ServiceMode:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -372,21 +394,47 @@ class Resources(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class GenericEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     CPU_NANOS_FIELD_NUMBER: _builtins.int
     MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    GENERIC_FIELD_NUMBER: _builtins.int
     cpu_nanos: _builtins.int
     """billionths of one CPU"""
     memory_bytes: _builtins.int
     """bytes"""
+    @_builtins.property
+    def generic(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """whatever else is counted, by its kind"""
+
     def __init__(
         self,
         *,
         cpu_nanos: _builtins.int = ...,
         memory_bytes: _builtins.int = ...,
+        generic: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpu_nanos", b"cpu_nanos", "memory_bytes", b"memory_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpu_nanos", b"cpu_nanos", "generic", b"generic", "memory_bytes", b"memory_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -442,6 +490,27 @@ class Task(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class GenericItemsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> Global___StringList: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: Global___StringList | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     VERSION_FIELD_NUMBER: _builtins.int
     ID_FIELD_NUMBER: _builtins.int
     SERVICE_ID_FIELD_NUMBER: _builtins.int
@@ -453,6 +522,7 @@ class Task(_message.Message):
     CREATED_AT_FIELD_NUMBER: _builtins.int
     START_AFTER_FIELD_NUMBER: _builtins.int
     FAILURES_FIELD_NUMBER: _builtins.int
+    GENERIC_ITEMS_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """the store's revision that last changed it"""
     id: _builtins.str
@@ -477,6 +547,10 @@ class Task(_message.Message):
     def status(self) -> Global___TaskStatus:
         """as last seen"""
 
+    @_builtins.property
+    def generic_items(self) -> _containers.MessageMap[_builtins.str, Global___StringList]:
+        """the node's that are its own, by kind"""
+
     def __init__(
         self,
         *,
@@ -491,10 +565,11 @@ class Task(_message.Message):
         created_at: _builtins.float = ...,
         start_after: _builtins.float = ...,
         failures: _builtins.int = ...,
+        generic_items: _abc.Mapping[_builtins.str, Global___StringList] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["status", b"status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "desired_state", b"desired_state", "failures", b"failures", "id", b"id", "node_id", b"node_id", "service_id", b"service_id", "slot", b"slot", "spec_version", b"spec_version", "start_after", b"start_after", "status", b"status", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "desired_state", b"desired_state", "failures", b"failures", "generic_items", b"generic_items", "id", b"id", "node_id", b"node_id", "service_id", b"service_id", "slot", b"slot", "spec_version", b"spec_version", "start_after", b"start_after", "status", b"status", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -598,6 +673,7 @@ class Mount(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     TMPFS_SIZE_BYTES_FIELD_NUMBER: _builtins.int
     TMPFS_MODE_FIELD_NUMBER: _builtins.int
+    BOUND_FIELD_NUMBER: _builtins.int
     kind: Global___MountKind.ValueType
     """what it is"""
     target: _builtins.str
@@ -618,6 +694,8 @@ class Mount(_message.Message):
     """0: unlimited"""
     tmpfs_mode: _builtins.int
     """permission bits; 0: Docker's default"""
+    bound: _builtins.bool
+    """a volume that lives on certain nodes"""
     @_builtins.property
     def driver_options(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """of that volume"""
@@ -641,10 +719,11 @@ class Mount(_message.Message):
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         tmpfs_size_bytes: _builtins.int = ...,
         tmpfs_mode: _builtins.int = ...,
+        bound: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_host_path", b"create_host_path", "driver", b"driver", "driver_options", b"driver_options", "kind", b"kind", "labels", b"labels", "no_copy", b"no_copy", "propagation", b"propagation", "read_only", b"read_only", "source", b"source", "target", b"target", "tmpfs_mode", b"tmpfs_mode", "tmpfs_size_bytes", b"tmpfs_size_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bound", b"bound", "create_host_path", b"create_host_path", "driver", b"driver", "driver_options", b"driver_options", "kind", b"kind", "labels", b"labels", "no_copy", b"no_copy", "propagation", b"propagation", "read_only", b"read_only", "source", b"source", "target", b"target", "tmpfs_mode", b"tmpfs_mode", "tmpfs_size_bytes", b"tmpfs_size_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1083,16 +1162,108 @@ class Platform(_message.Message):
 Global___Platform: _TypeAlias = Platform  # noqa: Y015
 
 @_typing.final
+class SpreadPreference(_message.Message):
+    """Spread a service's tasks evenly over the values of a key."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    """"node.labels.zone" """
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SpreadPreference: _TypeAlias = SpreadPreference  # noqa: Y015
+
+@_typing.final
+class Affinity(_message.Message):
+    """Keep a service's tasks near those of a service, or apart from them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVICE_FIELD_NUMBER: _builtins.int
+    TOPOLOGY_FIELD_NUMBER: _builtins.int
+    ANTI_FIELD_NUMBER: _builtins.int
+    WEIGHT_FIELD_NUMBER: _builtins.int
+    service: _builtins.str
+    """full name; may be its own"""
+    topology: _builtins.str
+    """what makes two nodes one place: "node.id", "node.labels.zone" """
+    anti: _builtins.bool
+    """keep apart instead of near"""
+    weight: _builtins.int
+    """0: a must; 1..100: a wish"""
+    def __init__(
+        self,
+        *,
+        service: _builtins.str = ...,
+        topology: _builtins.str = ...,
+        anti: _builtins.bool = ...,
+        weight: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["anti", b"anti", "service", b"service", "topology", b"topology", "weight", b"weight"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Affinity: _TypeAlias = Affinity  # noqa: Y015
+
+@_typing.final
+class Preferred(_message.Message):
+    """A constraint that would be nice to hold."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONSTRAINT_FIELD_NUMBER: _builtins.int
+    WEIGHT_FIELD_NUMBER: _builtins.int
+    constraint: _builtins.str
+    """as in Placement"""
+    weight: _builtins.int
+    """1..100"""
+    def __init__(
+        self,
+        *,
+        constraint: _builtins.str = ...,
+        weight: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["constraint", b"constraint", "weight", b"weight"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Preferred: _TypeAlias = Preferred  # noqa: Y015
+
+@_typing.final
 class Placement(_message.Message):
-    """Where a task may run."""
+    """Where a task may run, and where it should."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     CONSTRAINTS_FIELD_NUMBER: _builtins.int
     PLATFORMS_FIELD_NUMBER: _builtins.int
     MAX_REPLICAS_PER_NODE_FIELD_NUMBER: _builtins.int
+    PREFERENCES_FIELD_NUMBER: _builtins.int
+    AFFINITIES_FIELD_NUMBER: _builtins.int
+    PREFER_FIELD_NUMBER: _builtins.int
+    STRATEGY_FIELD_NUMBER: _builtins.int
+    TOLERATES_FIELD_NUMBER: _builtins.int
+    STAYS_FIELD_NUMBER: _builtins.int
     max_replicas_per_node: _builtins.int
     """0: no limit"""
+    strategy: Global___Strategy.ValueType
+    """absent: the cluster's"""
+    stays: _builtins.bool
+    """not moved for a better layout"""
     @_builtins.property
     def constraints(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """all must hold: "node.labels.disk == ssd" """
@@ -1101,18 +1272,42 @@ class Placement(_message.Message):
     def platforms(self) -> _containers.RepeatedCompositeFieldContainer[Global___Platform]:
         """any will do"""
 
+    @_builtins.property
+    def preferences(self) -> _containers.RepeatedCompositeFieldContainer[Global___SpreadPreference]:
+        """over the first, within it over the next, ..."""
+
+    @_builtins.property
+    def affinities(self) -> _containers.RepeatedCompositeFieldContainer[Global___Affinity]:
+        """nearness to services, and distance"""
+
+    @_builtins.property
+    def prefer(self) -> _containers.RepeatedCompositeFieldContainer[Global___Preferred]:
+        """need not hold"""
+
+    @_builtins.property
+    def tolerates(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """what nodes may be reserved for"""
+
     def __init__(
         self,
         *,
         constraints: _abc.Iterable[_builtins.str] | None = ...,
         platforms: _abc.Iterable[Global___Platform] | None = ...,
         max_replicas_per_node: _builtins.int = ...,
+        preferences: _abc.Iterable[Global___SpreadPreference] | None = ...,
+        affinities: _abc.Iterable[Global___Affinity] | None = ...,
+        prefer: _abc.Iterable[Global___Preferred] | None = ...,
+        strategy: Global___Strategy.ValueType | None = ...,
+        tolerates: _abc.Iterable[_builtins.str] | None = ...,
+        stays: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_strategy", b"_strategy", "strategy", b"strategy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["constraints", b"constraints", "max_replicas_per_node", b"max_replicas_per_node", "platforms", b"platforms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_strategy", b"_strategy", "affinities", b"affinities", "constraints", b"constraints", "max_replicas_per_node", b"max_replicas_per_node", "platforms", b"platforms", "prefer", b"prefer", "preferences", b"preferences", "stays", b"stays", "strategy", b"strategy", "tolerates", b"tolerates"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__strategy: _TypeAlias = _typing.Literal["strategy"]  # noqa: Y015
+    _WhichOneofArgType__strategy: _TypeAlias = _typing.Literal["_strategy", b"_strategy"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__strategy) -> _WhichOneofReturnType__strategy | None: ...
 
 Global___Placement: _TypeAlias = Placement  # noqa: Y015
 
@@ -1227,6 +1422,28 @@ class UpdateConfig(_message.Message):
 Global___UpdateConfig: _TypeAlias = UpdateConfig  # noqa: Y015
 
 @_typing.final
+class DisruptionBudget(_message.Message):
+    """How much of a service the cluster may take away for the sake of others."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAX_UNAVAILABLE_FIELD_NUMBER: _builtins.int
+    max_unavailable: _builtins.int
+    """replicas at a time; 0: none"""
+    def __init__(
+        self,
+        *,
+        max_unavailable: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_unavailable", b"max_unavailable"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DisruptionBudget: _TypeAlias = DisruptionBudget  # noqa: Y015
+
+@_typing.final
 class ServiceSpec(_message.Message):
     """What somebody wants to run."""
 
@@ -1260,6 +1477,10 @@ class ServiceSpec(_message.Message):
     REPLICAS_FIELD_NUMBER: _builtins.int
     UPDATE_FIELD_NUMBER: _builtins.int
     ROLLBACK_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    PREEMPTS_FIELD_NUMBER: _builtins.int
+    BUDGET_FIELD_NUMBER: _builtins.int
+    GANG_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """unique among services"""
     stack: _builtins.str
@@ -1268,6 +1489,12 @@ class ServiceSpec(_message.Message):
     """replicated or global"""
     replicas: _builtins.int
     """of a replicated service"""
+    priority: _builtins.int
+    """the higher is placed first"""
+    preempts: _builtins.bool
+    """lower priorities make way for it"""
+    gang: _builtins.str
+    """placed all together or not at all; empty: each for itself"""
     @_builtins.property
     def task(self) -> Global___TaskSpec:
         """the template"""
@@ -1284,6 +1511,10 @@ class ServiceSpec(_message.Message):
     def rollback(self) -> Global___UpdateConfig:
         """how they are taken back"""
 
+    @_builtins.property
+    def budget(self) -> Global___DisruptionBudget:
+        """what preemption and rebalancing may take of it"""
+
     def __init__(
         self,
         *,
@@ -1295,10 +1526,14 @@ class ServiceSpec(_message.Message):
         replicas: _builtins.int = ...,
         update: Global___UpdateConfig | None = ...,
         rollback: Global___UpdateConfig | None = ...,
+        priority: _builtins.int = ...,
+        preempts: _builtins.bool = ...,
+        budget: Global___DisruptionBudget | None = ...,
+        gang: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["rollback", b"rollback", "task", b"task", "update", b"update"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["budget", b"budget", "rollback", b"rollback", "task", b"task", "update", b"update"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels", "mode", b"mode", "name", b"name", "replicas", b"replicas", "rollback", b"rollback", "stack", b"stack", "task", b"task", "update", b"update"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget", b"budget", "gang", b"gang", "labels", b"labels", "mode", b"mode", "name", b"name", "preempts", b"preempts", "priority", b"priority", "replicas", b"replicas", "rollback", b"rollback", "stack", b"stack", "task", b"task", "update", b"update"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1480,21 +1715,37 @@ class NodeSpec(_message.Message):
 
     AVAILABILITY_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
+    TASK_SLOTS_FIELD_NUMBER: _builtins.int
+    RESERVED_FOR_FIELD_NUMBER: _builtins.int
+    VOLUMES_FIELD_NUMBER: _builtins.int
     availability: Global___Availability.ValueType
     """whether it takes tasks"""
+    task_slots: _builtins.int
+    """tasks at most; 0: no limit"""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """for constraints"""
+
+    @_builtins.property
+    def reserved_for(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """names that a task must tolerate, every one"""
+
+    @_builtins.property
+    def volumes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """bound volumes that live here"""
 
     def __init__(
         self,
         *,
         availability: Global___Availability.ValueType = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        task_slots: _builtins.int = ...,
+        reserved_for: _abc.Iterable[_builtins.str] | None = ...,
+        volumes: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["availability", b"availability", "labels", b"labels"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["availability", b"availability", "labels", b"labels", "reserved_for", b"reserved_for", "task_slots", b"task_slots", "volumes", b"volumes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1526,6 +1777,27 @@ class NodeDescription(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class GenericItemsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> Global___StringList: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: Global___StringList | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     HOSTNAME_FIELD_NUMBER: _builtins.int
     ADDRESS_FIELD_NUMBER: _builtins.int
     PLATFORM_FIELD_NUMBER: _builtins.int
@@ -1533,6 +1805,8 @@ class NodeDescription(_message.Message):
     ENGINE_VERSION_FIELD_NUMBER: _builtins.int
     ENGINE_LABELS_FIELD_NUMBER: _builtins.int
     AGENT_VERSION_FIELD_NUMBER: _builtins.int
+    GENERIC_ITEMS_FIELD_NUMBER: _builtins.int
+    IMAGES_FIELD_NUMBER: _builtins.int
     hostname: _builtins.str
     """its name to people"""
     address: _builtins.str
@@ -1553,6 +1827,14 @@ class NodeDescription(_message.Message):
     def engine_labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Docker's"""
 
+    @_builtins.property
+    def generic_items(self) -> _containers.MessageMap[_builtins.str, Global___StringList]:
+        """names of generic resources, by kind"""
+
+    @_builtins.property
+    def images(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """on the host, in canonical form; bounded"""
+
     def __init__(
         self,
         *,
@@ -1563,10 +1845,12 @@ class NodeDescription(_message.Message):
         engine_version: _builtins.str = ...,
         engine_labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         agent_version: _builtins.str = ...,
+        generic_items: _abc.Mapping[_builtins.str, Global___StringList] | None = ...,
+        images: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "platform", b"platform"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "agent_version", b"agent_version", "capacity", b"capacity", "engine_labels", b"engine_labels", "engine_version", b"engine_version", "hostname", b"hostname", "platform", b"platform"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "agent_version", b"agent_version", "capacity", b"capacity", "engine_labels", b"engine_labels", "engine_version", b"engine_version", "generic_items", b"generic_items", "hostname", b"hostname", "images", b"images", "platform", b"platform"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1742,19 +2026,23 @@ class ClusterSpec(_message.Message):
 
     HEARTBEAT_PERIOD_SECONDS_FIELD_NUMBER: _builtins.int
     TASK_HISTORY_LIMIT_FIELD_NUMBER: _builtins.int
+    STRATEGY_FIELD_NUMBER: _builtins.int
     heartbeat_period_seconds: _builtins.float
     """an agent's; three missed ones make it lost"""
     task_history_limit: _builtins.int
     """finished tasks kept per slot"""
+    strategy: Global___Strategy.ValueType
+    """where a service does not say"""
     def __init__(
         self,
         *,
         heartbeat_period_seconds: _builtins.float = ...,
         task_history_limit: _builtins.int = ...,
+        strategy: Global___Strategy.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["heartbeat_period_seconds", b"heartbeat_period_seconds", "task_history_limit", b"task_history_limit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["heartbeat_period_seconds", b"heartbeat_period_seconds", "strategy", b"strategy", "task_history_limit", b"task_history_limit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1872,6 +2160,27 @@ class Assignment(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class GenericItemsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> Global___StringList: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: Global___StringList | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     TASK_ID_FIELD_NUMBER: _builtins.int
     SERVICE_ID_FIELD_NUMBER: _builtins.int
     SERVICE_NAME_FIELD_NUMBER: _builtins.int
@@ -1881,6 +2190,7 @@ class Assignment(_message.Message):
     DESIRED_STATE_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     STACK_FIELD_NUMBER: _builtins.int
+    GENERIC_ITEMS_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     """which"""
     service_id: _builtins.str
@@ -1899,6 +2209,10 @@ class Assignment(_message.Message):
     """the last that the manager knows"""
     stack: _builtins.str
     """empty if none"""
+    @_builtins.property
+    def generic_items(self) -> _containers.MessageMap[_builtins.str, Global___StringList]:
+        """the node's that are its own, by kind"""
+
     def __init__(
         self,
         *,
@@ -1911,10 +2225,11 @@ class Assignment(_message.Message):
         desired_state: Global___TaskState.ValueType = ...,
         state: Global___TaskState.ValueType = ...,
         stack: _builtins.str = ...,
+        generic_items: _abc.Mapping[_builtins.str, Global___StringList] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["desired_state", b"desired_state", "node_id", b"node_id", "service_id", b"service_id", "service_name", b"service_name", "slot", b"slot", "spec_version", b"spec_version", "stack", b"stack", "state", b"state", "task_id", b"task_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["desired_state", b"desired_state", "generic_items", b"generic_items", "node_id", b"node_id", "service_id", b"service_id", "service_name", b"service_name", "slot", b"slot", "spec_version", b"spec_version", "stack", b"stack", "state", b"state", "task_id", b"task_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

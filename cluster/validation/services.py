@@ -1,14 +1,4 @@
-"""What a service must be to be accepted, wherever it comes from.
-
-The manager asks on every submit, whatever client sent it; ``cluster.compose`` asks too, so that
-a file's author sees the same sentence with the line it is about. Everything is found at once:
-each flaw names its field as a path into ``ServiceSpec`` and says what is expected there.
-
-Only what can never work is a flaw: a value that no host could honour, or that Docker or the
-kernel is known to refuse. Whether an image, a node or a volume exists is not asked here.
-
-To add a rule, yield a ``Flaw`` from the function of the part it is about.
-"""
+"""Rules for a service, its template and the container in it."""
 
 import ipaddress
 import math
@@ -18,7 +8,7 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from cluster import constraints, kernel
+from cluster import generic, kernel
 from cluster.errors import InvalidError, did_you_mean
 from cluster.images import reference_flaw
 from cluster.model import (
@@ -37,9 +27,8 @@ from cluster.model import (
 )
 from cluster.quantities import DURATION_SECONDS_MAX, INT64_MAX, format_bytes, format_cpus
 from cluster.resources import Resources
-
-# One label of a DNS name, so that a service can be found by it.
-NAME_CHARACTERS_MAX = 63
+from cluster.validation import placement
+from cluster.validation.flaws import NAME_CHARACTERS_MAX, Flaw, name_flaw, not_negative
 
 # What a whole cluster is built for; more in one service is a slip of the finger.
 REPLICAS_MAX = 1_000_000
@@ -56,6 +45,9 @@ CPU_NANOS_MIN = 1_000_000
 # Docker refuses shorter ones; 0 takes its default.
 HEALTH_SECONDS_MIN = 0.001
 
+# It becomes a folder on the host.
+VOLUME_CHARACTERS_MAX = 255
+
 PROTOCOLS = ("tcp", "udp", "sctp")
 PROPAGATIONS = ("private", "rprivate", "shared", "rshared", "slave", "rslave")
 HOST_GATEWAY = "host-gateway"
@@ -67,49 +59,9 @@ PERMISSION_BITS = 0o7777
 FLAWS_TOLD_MAX = 12
 FLAW_CHARACTERS_MAX = 500
 
-_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]*[A-Za-z0-9])?")
 _DOCKER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _HOSTNAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?")
 _EVERY_ADDRESS = ("", "0.0.0.0", "::")  # noqa: S104  compared, not bound
-
-
-class Flaw(msgspec.Struct, frozen=True):
-    """Something in a spec that can never work.
-
-    Attributes:
-        field: path into the spec, such as ``task.ports[1].published``.
-        message: what is expected there and what was found.
-    """
-
-    field: str
-    message: str
-
-    def __str__(self) -> str:
-        return f"{self.field}: {self.message}"
-
-
-def name_flaw(name: str) -> str:
-    """Return what is wrong with the name of a service, stack or node label; empty if nothing."""
-    if not name:
-        return "must not be empty"
-    if len(name) > NAME_CHARACTERS_MAX:
-        return f"must have at most {NAME_CHARACTERS_MAX} characters, has {len(name)}"
-    if not _NAME.fullmatch(name):
-        return (
-            "must consist of letters, digits, '-' and '_' and begin and end with a letter or "
-            f"digit, is {name!r}"
-        )
-    return ""
-
-
-def check_name(kind: str, name: str) -> None:
-    """Refuse a bad name of a *kind* ("stack").
-
-    Raises:
-        InvalidError: what is wrong with it.
-    """
-    if flaw := name_flaw(name):
-        raise InvalidError(f"{kind} name {flaw}")
 
 
 def check_service(spec: ServiceSpec) -> None:
@@ -137,6 +89,7 @@ def service_flaws(spec: ServiceSpec) -> tuple[Flaw, ...]:
         *_task(spec.task),
         *_update("update", spec.update),
         *_update("rollback", spec.rollback),
+        *placement.order_flaws(spec),
     )
 
 
@@ -189,16 +142,9 @@ def _task(task: TaskSpec) -> Iterator[Flaw]:
     yield from _ports(task.ports)
     yield from _duration("task.restart.delay_seconds", task.restart.delay_seconds)
     yield from _duration("task.restart.window_seconds", task.restart.window_seconds)
-    yield from _not_negative("task.restart.max_attempts", task.restart.max_attempts)
-    yield from _not_negative(
-        "task.placement.max_replicas_per_node", task.placement.max_replicas_per_node
-    )
-    yield from _not_negative("task.force_update", task.force_update)
-    for index, expression in enumerate(task.placement.constraints):
-        try:
-            constraints.parse(expression)
-        except InvalidError as error:
-            yield Flaw(f"task.placement.constraints[{index}]", str(error))
+    yield from not_negative("task.restart.max_attempts", task.restart.max_attempts)
+    yield from not_negative("task.force_update", task.force_update)
+    yield from placement.placement_flaws(task.placement)
 
 
 def _container(container: ContainerSpec, network_mode: NetworkMode) -> Iterator[Flaw]:
@@ -223,7 +169,7 @@ def _container(container: ContainerSpec, network_mode: NetworkMode) -> Iterator[
     if container.healthcheck is not None:
         yield from _healthcheck(container.healthcheck)
     yield from _kernel(container, network_mode)
-    yield from _not_negative(f"{at}.shm_size_bytes", container.shm_size_bytes)
+    yield from not_negative(f"{at}.shm_size_bytes", container.shm_size_bytes)
     for index, group in enumerate(container.group_add):
         if not group:
             yield Flaw(f"{at}.group_add[{index}]", "must not be empty")
@@ -247,7 +193,7 @@ def _kernel(container: ContainerSpec, network_mode: NetworkMode) -> Iterator[Fla
         if flaw := kernel.sysctl_flaw(name, on_host_network=on_host_network):
             yield Flaw(f"{at}.sysctls.{name}", flaw)
     yield from _ulimits(container.ulimits)
-    yield from _not_negative(f"{at}.pids_limit", container.pids_limit)
+    yield from not_negative(f"{at}.pids_limit", container.pids_limit)
     if abs(container.oom_score_adj) > OOM_SCORE_ADJ_MAX:
         message = f"must be -{OOM_SCORE_ADJ_MAX} to {OOM_SCORE_ADJ_MAX}, is "
         yield Flaw(f"{at}.oom_score_adj", f"{message}{container.oom_score_adj}")
@@ -295,20 +241,32 @@ def _mounts(mounts: Iterable[Mount]) -> Iterator[Flaw]:
                     )
                     yield Flaw(f"{at}.source", message)
             case MountKind.VOLUME:
-                if mount.source and not _DOCKER_NAME.fullmatch(mount.source):
-                    yield Flaw(f"{at}.source", f"must be the name of a volume, is {mount.source!r}")
+                if mount.source and (flaw := volume_flaw(mount.source)):
+                    yield Flaw(f"{at}.source", flaw)
             case MountKind.TMPFS:
                 if mount.source:
                     yield Flaw(f"{at}.source", "must be empty: a tmpfs has none")
+        if mount.bound and (mount.kind is not MountKind.VOLUME or not mount.source):
+            yield Flaw(f"{at}.bound", "must be of a named volume")
         if mount.propagation and (
             mount.kind is not MountKind.BIND or mount.propagation not in PROPAGATIONS
         ):
             message = f"must be one of {', '.join(PROPAGATIONS)}, and of a bind"
             yield Flaw(f"{at}.propagation", message)
         yield from _labels(f"{at}.labels", mount.labels)
-        yield from _not_negative(f"{at}.tmpfs_size_bytes", mount.tmpfs_size_bytes)
+        yield from not_negative(f"{at}.tmpfs_size_bytes", mount.tmpfs_size_bytes)
         if not 0 <= mount.tmpfs_mode <= PERMISSION_BITS:
             yield Flaw(f"{at}.tmpfs_mode", "must be permission bits, 0 to 07777")
+
+
+def volume_flaw(name: str) -> str:
+    """Return what is wrong with the name of a volume; empty if nothing."""
+    if _DOCKER_NAME.fullmatch(name) and len(name) <= VOLUME_CHARACTERS_MAX:
+        return ""
+    shown = name[:VOLUME_CHARACTERS_MAX]
+    return (
+        f"must be the name of a volume of at most {VOLUME_CHARACTERS_MAX} characters, is {shown!r}"
+    )
 
 
 def _healthcheck(check: Healthcheck) -> Iterator[Flaw]:
@@ -327,7 +285,7 @@ def _healthcheck(check: Healthcheck) -> Iterator[Flaw]:
         if 0 < seconds < HEALTH_SECONDS_MIN:
             yield Flaw(f"{at}.{field}", "must be 0 (Docker's default) or at least 1ms")
         yield from _duration(f"{at}.{field}", seconds)
-    yield from _not_negative(f"{at}.retries", check.retries)
+    yield from not_negative(f"{at}.retries", check.retries)
 
 
 def _resources(reservations: Resources, limits: Resources) -> Iterator[Flaw]:
@@ -338,7 +296,11 @@ def _resources(reservations: Resources, limits: Resources) -> Iterator[Flaw]:
                 f"must be 0 (none) or at least {format_cpus(CPU_NANOS_MIN)} CPUs, "
                 f"is {format_cpus(amounts.cpu_nanos)}",
             )
-        yield from _not_negative(f"task.{field}.memory_bytes", amounts.memory_bytes)
+        yield from not_negative(f"task.{field}.memory_bytes", amounts.memory_bytes)
+    if limits.generic:
+        yield Flaw("task.limits.generic", "must be empty: generic resources are only reserved")
+    for kind, message in generic.counts_flaws(reservations.generic):
+        yield Flaw(f"task.reservations.generic.{kind}".removesuffix("."), message)
     if 0 < limits.memory_bytes < MEMORY_LIMIT_BYTES_MIN:
         yield Flaw(
             "task.limits.memory_bytes",
@@ -406,7 +368,7 @@ def _overlap(one: str, other: str) -> bool:
 
 
 def _update(at: str, update: UpdateConfig) -> Iterator[Flaw]:
-    yield from _not_negative(f"{at}.parallelism", update.parallelism)
+    yield from not_negative(f"{at}.parallelism", update.parallelism)
     yield from _duration(f"{at}.delay_seconds", update.delay_seconds)
     yield from _duration(f"{at}.monitor_seconds", update.monitor_seconds)
     ratio = update.max_failure_ratio
@@ -420,11 +382,6 @@ def _update(at: str, update: UpdateConfig) -> Iterator[Flaw]:
 
 def _cut(line: str) -> str:
     return line if len(line) <= FLAW_CHARACTERS_MAX else line[: FLAW_CHARACTERS_MAX - 3] + "..."
-
-
-def _not_negative(path: str, amount: int) -> Iterator[Flaw]:
-    if amount < 0:
-        yield Flaw(path, f"must be 0 or more, is {amount}")
 
 
 def _duration(path: str, seconds: float) -> Iterator[Flaw]:

@@ -1,0 +1,82 @@
+"""``x-shoal``: what the Compose format has no key for, of a service and of a volume."""
+
+import msgspec
+
+from cluster.compose import catalogue, fields
+from cluster.compose.fields import Cursor, Fields
+from cluster.compose.stack import Stack
+from cluster.errors import did_you_mean
+from cluster.model import Affinity, DisruptionBudget, Placement, Preferred, Strategy
+
+# Of a wish that does not say: in the middle, so that there is room on both sides.
+WEIGHT_DEFAULT = 50
+
+_STRATEGIES = {strategy.value: strategy for strategy in Strategy}
+
+
+def budget(ours: Fields) -> DisruptionBudget:
+    """Return ``budget``; the default if it is absent."""
+    default = DisruptionBudget()
+    part = ours.section("budget", catalogue.BUDGET)
+    return DisruptionBudget(
+        max_unavailable=part.get("max_unavailable", fields.integer, default.max_unavailable)
+    )
+
+
+def gang(ours: Fields, stack: Stack) -> str:
+    """Return the gang's name, of this stack; empty if there is none."""
+    name = ours.get("gang", fields.some_text, "")
+    return f"{stack.name}_{name}" if name else ""
+
+
+def placed(placement: Placement, ours: Fields, stack: Stack) -> Placement:
+    """Return *placement* with what our own keys add."""
+
+    def near(cursor: Cursor) -> Affinity:
+        return _affinity(cursor, stack, anti=False)
+
+    def apart(cursor: Cursor) -> Affinity:
+        return _affinity(cursor, stack, anti=True)
+
+    return msgspec.structs.replace(
+        placement,
+        affinities=(
+            *ours.get("affinity", fields.list_of(near), ()),
+            *ours.get("anti_affinity", fields.list_of(apart), ()),
+        ),
+        prefer=ours.get("prefer", fields.list_of(_preferred), ()),
+        strategy=ours.get("strategy", fields.choice(_STRATEGIES), None),
+        tolerates=ours.get("tolerates", fields.list_of(fields.some_text), ()),
+        stays=ours.get("stays", fields.boolean, False),
+    )
+
+
+def _affinity(cursor: Cursor, stack: Stack, *, anti: bool) -> Affinity:
+    part = Fields(cursor, catalogue.AFFINITY)
+    if "service" not in part:
+        raise cursor.refused("expected a service")
+    name = fields.some_text(part.at("service"))
+    if not part.get("external", fields.boolean, False):
+        if name not in stack.services:
+            near = did_you_mean(name, stack.services)
+            raise part.at("service").refused(
+                f"there is no service {name!r} in this stack;"
+                f"{near or ' of one elsewhere give the full name and external: true'}"
+            )
+        name = f"{stack.name}_{name}"
+    return Affinity(
+        service=name,
+        topology=part.get("topology", fields.some_text, Affinity(service="").topology),
+        anti=anti,
+        weight=part.get("weight", fields.integer, 0),
+    )
+
+
+def _preferred(cursor: Cursor) -> Preferred:
+    part = Fields(cursor, catalogue.PREFERRED)
+    if "constraint" not in part:
+        raise cursor.refused("expected a constraint such as node.labels.disk == ssd")
+    return Preferred(
+        constraint=fields.some_text(part.at("constraint")),
+        weight=part.get("weight", fields.integer, WEIGHT_DEFAULT),
+    )

@@ -1,0 +1,78 @@
+"""The cluster as the scheduler sees it, for whoever asks it a question.
+
+The leader has a ledger of its own. Any manager answers questions, now and then; so here a
+ledger is made when one is asked, and kept up with the view for as long as that is cheaper than
+making another.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from cluster.model import Node, ServiceSpec, Task
+from manager.view import Batch, Change, View
+from scheduler import Ledger
+
+# Tasks that are read in one turn of the event loop: some ten milliseconds.
+READ_AT_ONCE = 2_000
+
+# Changes that are followed though nobody has asked since. Making the ledger anew costs as much as
+# so many changes in a cluster of that many tasks.
+CHANGES_UNASKED_MAX = 20_000
+
+
+class Picture:
+    """Makes, keeps and drops the ledger."""
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+        self._ledger: Ledger | None = None
+        self._unsubscribe: Callable[[], None] = lambda: None
+        self._unasked = 0
+        self._making = asyncio.Lock()
+
+    async def ledger(self) -> Ledger:
+        """Return the ledger as of now; do not keep it over an await."""
+        async with self._making:
+            if self._ledger is None:
+                self._ledger = await self._made()
+        self._unasked = 0
+        return self._ledger
+
+    def spec_of(self, task: Task) -> ServiceSpec | None:
+        version = self._view.version_of(task)
+        return version.spec if version else None
+
+    async def _made(self) -> Ledger:
+        """Read the view in turns; what changes meanwhile is followed from the beginning."""
+        ledger = Ledger(self.spec_of)
+        self._unasked = 0
+        self._unsubscribe = self._view.subscribe(lambda batch: self._follow(ledger, batch))
+        for node in self._view.nodes.values():
+            ledger.apply_node(node)
+        for index, task_id in enumerate(list(self._view.tasks), 1):
+            if (task := self._view.tasks.get(task_id)) is not None:
+                ledger.apply_task(task)
+            if index % READ_AT_ONCE == 0:
+                await asyncio.sleep(0)
+        return ledger
+
+    def _follow(self, ledger: Ledger, batch: Batch) -> None:
+        self._unasked += len(batch.changes)
+        if self._unasked > CHANGES_UNASKED_MAX and not self._making.locked():
+            self._unsubscribe()
+            self._ledger = None
+            return
+        for change in batch.changes:
+            _apply(ledger, change)
+
+
+def _apply(ledger: Ledger, change: Change) -> None:
+    match change.either:
+        case Node() as node if change.new is None:
+            ledger.remove_node(node.id)
+        case Node() as node:
+            ledger.apply_node(node)
+        case Task() as task if change.new is None:
+            ledger.remove_task(task.id)
+        case Task() as task:
+            ledger.apply_task(task)

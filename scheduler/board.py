@@ -1,0 +1,235 @@
+"""What is left of the nodes while a plan is being made.
+
+The one mutable thing in the scheduler; it lives for one pass. Bookings are whole classes at a
+time, kept in a journal, and can be taken back to any earlier point: gangs and batches are tried
+before they are decided.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+
+from cluster.model import NodeId, ServiceId
+from scheduler.arrays import Bools, Ints
+from scheduler.demand import EVERY_ADDRESS, NO_SERVICE, Demand, HostPort
+from scheduler.snapshot import Snapshot
+from scheduler.terrain import NOWHERE
+
+K = TypeVar("K")
+E = TypeVar("E")
+
+
+@dataclass(frozen=True, slots=True)
+class Booking:
+    """Tasks that were put somewhere.
+
+    Attributes:
+        demand: of all of them; of the first, if they only look alike to the nodes.
+        sequence: the row of each task, in the order of the tasks.
+        rows, counts: how many came to each row.
+        services: of each task, if they differ.
+    """
+
+    demand: Demand
+    sequence: Ints
+    rows: Ints
+    counts: Ints
+    services: Sequence[ServiceId] = ()
+
+
+class Board:
+    """The nodes of a snapshot and, laid over them, what the plan so far puts there.
+
+    Args:
+        snapshot: never changed.
+        service_ids: of services that have no task yet, by full name; for affinities.
+
+    Attributes:
+        free: (dimension, node); may be negative where capacity has shrunk.
+        slots: how many more tasks each node takes, room apart.
+        task_count: tasks on each node, planned ones included.
+    """
+
+    def __init__(
+        self, snapshot: Snapshot, service_ids: dict[str, tuple[ServiceId, ...]] | None = None
+    ) -> None:
+        self.snapshot = snapshot
+        self.table = table = snapshot.table
+        self.free = table.free.copy()
+        self.slots = table.slots.copy()
+        self.task_count = table.task_count.copy()
+        self._service_ids = service_ids or {}
+        self._journal: list[Booking] = []
+        self._planned: dict[ServiceId, list[tuple[Ints, Ints]]] = {}
+        self._single: dict[ServiceId, int] = {}
+        self._repelling: list[tuple[Demand, Ints, Ints]] = []
+        self._ports: dict[tuple[int, str], list[tuple[str, Ints]]] = {}
+        self._settled: dict[str, int] = {}
+        self._allowed: dict[tuple[object, ...], Ints] = {}
+
+    # --- what stands ---------------------------------------------------------------------------
+
+    def allowed(self, demand: Demand) -> Ints:
+        """Return the rows of the nodes that are open and suit *demand* by their description."""
+        rows = self._allowed.get(demand.terrain)
+        if rows is None:
+            table = self.table
+            rows = np.flatnonzero(table.is_open & table.terrain.suits(demand))
+            self._allowed[demand.terrain] = rows
+        return rows
+
+    def has_tasks_of(self, service_id: ServiceId) -> bool:
+        """Tell whether any node has a task of the service, planned ones included."""
+        return (
+            service_id in self.table.replicas
+            or service_id in self._planned
+            or service_id in self._single
+        )
+
+    def replicas(self, service_id: ServiceId) -> Ints:
+        """Return the tasks of a service on each node, planned ones included."""
+        column = self.table.column(self.table.replicas.get(service_id, {}))
+        for rows, counts in self._planned.get(service_id, ()):
+            column[rows] += counts
+        if service_id in self._single:
+            column[self._single[service_id]] += 1
+        return column
+
+    def replicas_by_name(self, service: str) -> Ints:
+        """Return the tasks on each node of the service with that full name."""
+        known = self.snapshot.service_ids.get(service, ())
+        planned = self._service_ids.get(service, ())
+        ids = {*known, *planned} or {ServiceId(service)}
+        columns = [self.replicas(id_) for id_ in sorted(ids) if self.has_tasks_of(id_)]
+        return sum(columns, start=np.zeros(len(self.table), dtype=np.int64))
+
+    def repels(self, demand: Demand) -> Bools | None:
+        """Return where *demand* is not wanted by tasks that must be apart from its service."""
+        name = demand.service
+        refused: Bools | None = None
+        for (service, topology), by_node in self.table.repels.items() if name else ():
+            if service == name:
+                here = self._around(topology, self.table.column(by_node))
+                refused = here if refused is None else refused | here
+        for other, rows, counts in self._repelling:
+            for affinity in other.affinities:
+                if affinity.anti and not affinity.weight and affinity.service == name:
+                    column = np.zeros(len(self.table), dtype=np.int64)
+                    column[rows] = counts
+                    here = self._around(affinity.topology, column)
+                    refused = here if refused is None else refused | here
+        return refused
+
+    def near(self, service: str, topology: str) -> Bools:
+        """Return the nodes in whose place (by *topology*) there is a task of the service."""
+        return self._around(topology, self.replicas_by_name(service))
+
+    def port_taken(self, port: HostPort) -> Bools:
+        """Return where a task holds a port that *port* conflicts with."""
+        key = (port.port, port.protocol)
+        mask = self.table.mask(
+            id_
+            for id_, addresses in self.table.ports.get(key, {}).items()
+            if _overlaps(port.address, addresses)
+        )
+        for address, rows in self._ports.get(key, ()):
+            if _overlaps(port.address, (address,)):
+                mask[rows] = True
+        return mask
+
+    def home(self, volume: str) -> Bools | None:
+        """Return the nodes that a bound volume lives on; None if it lives nowhere yet."""
+        by_node = self.table.volumes.get(volume)
+        if by_node:
+            return self.table.mask(by_node)
+        row = self._settled.get(volume)
+        if row is None:
+            return None
+        mask = np.zeros(len(self.table), dtype=np.bool_)
+        mask[row] = True
+        return mask
+
+    @property
+    def settled(self) -> dict[str, NodeId]:
+        """Where volumes came to live in this plan."""
+        return {volume: self.table.ids[row] for volume, row in self._settled.items()}
+
+    # --- what is planned -----------------------------------------------------------------------
+
+    def book(self, demand: Demand, sequence: Ints, services: Sequence[ServiceId] = ()) -> None:
+        """Put a task of *demand* on each row of *sequence*, whether or not it fits."""
+        if len(sequence) == 1:
+            rows, counts = sequence, np.ones(1, dtype=np.int64)
+        else:
+            per_row = np.bincount(sequence, minlength=len(self.table))
+            rows = np.flatnonzero(per_row)
+            counts = per_row[rows]
+        self._enter(Booking(demand, sequence, rows, counts, services), 1)
+
+    def mark(self) -> int:
+        """Return this point, for ``undo``."""
+        return len(self._journal)
+
+    def undo(self, mark: int) -> None:
+        """Take back every booking since *mark*."""
+        while len(self._journal) > mark:
+            self._enter(self._journal[-1], -1)
+
+    def _enter(self, booking: Booking, sign: int) -> None:
+        demand, rows, counts = booking.demand, booking.rows, booking.counts
+        for index, amount in self.table.needs(demand.need) or ():
+            self.free[index, rows] -= counts * (sign * amount)
+        self.slots[rows] -= sign * counts
+        self.task_count[rows] += sign * counts
+        if sign > 0:
+            self._journal.append(booking)
+        else:
+            self._journal.pop()
+        self._note(booking, sign)
+
+    def _note(self, booking: Booking, sign: int) -> None:
+        """Keep, or forget, what later classes may ask for."""
+        demand, rows, counts = booking.demand, booking.rows, booking.counts
+        if booking.services and sign > 0:
+            self._single.update(zip(booking.services, booking.sequence.tolist(), strict=True))
+        elif booking.services:
+            for service_id in booking.services:
+                del self._single[service_id]
+        elif demand.service_id != NO_SERVICE:
+            _push(self._planned, demand.service_id, (rows, counts), sign)
+        for port in demand.ports:
+            _push(self._ports, (port.port, port.protocol), (port.address, rows), sign)
+        if any(affinity.anti and not affinity.weight for affinity in demand.affinities):
+            if sign > 0:
+                self._repelling.append((demand, rows, counts))
+            else:
+                self._repelling.pop()
+        for volume in demand.volumes:
+            if sign > 0 and volume not in self.table.volumes:
+                self._settled.setdefault(volume, int(booking.sequence[0]))
+            elif sign < 0 and not any(volume in b.demand.volumes for b in self._journal):
+                self._settled.pop(volume, None)
+
+    def _around(self, topology: str, column: Ints) -> Bools:
+        """Return the nodes in a place in which *column* counts something."""
+        places = self.table.terrain.places(topology)
+        full = np.bincount(places, weights=column) > 0
+        return full[places] & (places > NOWHERE)
+
+
+def _overlaps(address: str, held: Sequence[str]) -> bool:
+    if address == EVERY_ADDRESS:
+        return bool(held)
+    return EVERY_ADDRESS in held or address in held
+
+
+def _push(entries: dict[K, list[E]], key: K, entry: E, sign: int) -> None:
+    """Append an entry, or take the last one back."""
+    if sign > 0:
+        entries.setdefault(key, []).append(entry)
+    else:
+        entries[key].pop()
+        if not entries[key]:
+            del entries[key]

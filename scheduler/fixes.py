@@ -1,0 +1,137 @@
+"""Fixes: the single changes each of which would give a waiting task a place.
+
+A change is one thing that somebody can do: free so much room on one node, label it, open it,
+free its port; or let the service ask for less. Proposed is what was found to be the only thing
+that keeps a node from taking the task, so each fix works, alone.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from enum import IntEnum
+
+from cluster.constraints import NODE_LABELS, Operator, matches
+from cluster.model import Availability
+from scheduler.board import Board
+from scheduler.demand import Demand
+from scheduler.dimensions import Amounts, shares, written
+from scheduler.filters import said_of
+from scheduler.plan import Reason, ReasonKind
+
+# Operators that a label with the right value is sure to meet.
+_BY_VALUE = (Operator.EQUAL, Operator.IN)
+
+
+class FixKind(IntEnum):
+    """What to do, from the least that others notice of it to what changes the service."""
+
+    FREE = 0  # room on a node
+    LABEL = 1  # give a node a label
+    PORT = 2  # free a port of a node
+    OPEN = 3  # make a node active
+    TOLERATE = 4  # let the service go to reserved nodes
+    RELAX = 5  # drop a demand of the service
+
+
+@dataclass(frozen=True, slots=True)
+class Fix:
+    """One change that would place the task; ``str()`` says it as an instruction.
+
+    Attributes:
+        node_name: of the node to change; empty if it is the service that changes.
+        subject: label and value, port, name to tolerate, or the demand to drop.
+        amounts: of kind FREE: how much.
+        node_count: how many nodes would take the task then.
+    """
+
+    kind: FixKind
+    node_name: str = ""
+    subject: str = ""
+    amounts: Amounts = ()
+    node_count: int = 1
+
+    def __str__(self) -> str:
+        match self.kind:
+            case FixKind.FREE:
+                return f"free {written(self.amounts)} on {self.node_name}"
+            case FixKind.LABEL:
+                return f"give {self.node_name} the label {self.subject}"
+            case FixKind.PORT:
+                return f"free host port {self.subject} on {self.node_name}"
+            case FixKind.OPEN:
+                return f"make {self.node_name} active"
+            case FixKind.TOLERATE:
+                return f"let the service tolerate {self.subject} ({_nodes(self.node_count)})"
+        return f"do without: {self.subject} ({_nodes(self.node_count)})"
+
+
+def fixes(board: Board, demand: Demand, refused: Mapping[int, list[Reason]]) -> tuple[Fix, ...]:
+    """Return every fix for a task that no node takes, the smallest first.
+
+    Args:
+        board: the nodes.
+        demand: of the task.
+        refused: everything that keeps the task off each node, by row.
+    """
+    found: dict[tuple[FixKind, str, str], tuple[float, Fix]] = {}
+    need = dict(demand.need)
+    for row, reasons in refused.items():
+        if len(reasons) != 1:
+            continue
+        for fix in _fixes_of(board, demand, row, reasons[0]):
+            key = (fix.kind, fix.node_name and board.table.ids[row], fix.subject)
+            size = shares(fix.amounts, need)
+            if key in found:
+                known = found[key][1]
+                fix = Fix(fix.kind, fix.node_name, fix.subject, (), known.node_count + 1)  # noqa: PLW2901
+            found[key] = size, fix
+    order = sorted(
+        found.items(), key=lambda item: (item[0][0], item[1][0], -item[1][1].node_count, item[0])
+    )
+    return tuple(fix for _, (_, fix) in order)
+
+
+def _fixes_of(board: Board, demand: Demand, row: int, reason: Reason) -> list[Fix]:
+    """Return what would remove the only reason of a node."""
+    node = board.table.nodes[row]
+    match reason.kind:
+        case ReasonKind.ROOM:
+            return [Fix(FixKind.FREE, node.name, amounts=reason.missing)]
+        case ReasonKind.PORT:
+            return [Fix(FixKind.PORT, node.name, reason.subject)]
+        case ReasonKind.NODE if node.availability is not Availability.ACTIVE:
+            return [Fix(FixKind.OPEN, node.name)]
+        case ReasonKind.RESERVED:
+            return [Fix(FixKind.TOLERATE, subject=reason.subject)]
+        case ReasonKind.CONSTRAINT:
+            relax = Fix(FixKind.RELAX, subject=str(reason))
+            labels = _labels(board, demand, row, reason.subject)
+            return [*(Fix(FixKind.LABEL, node.name, label) for label in labels), relax]
+        case ReasonKind.AFFINITY if not _is_own(demand, reason):
+            return []
+        case ReasonKind.PLATFORM | ReasonKind.AFFINITY | ReasonKind.REPLICAS:
+            return [Fix(FixKind.RELAX, subject=str(reason))]
+    return []
+
+
+def _labels(board: Board, demand: Demand, row: int, subject: str) -> Iterator[str]:
+    """Yield labels that would make a node meet the constraint that it does not meet."""
+    facts = board.table.nodes[row].facts
+    told_apart = {affinity.topology for affinity in demand.affinities}
+    told_apart.update(topology for _, topology in board.table.repels)
+    missed = next(each for each in demand.constraints if str(each) == subject)
+    for term in missed.terms:
+        name = term.key.removeprefix(NODE_LABELS)
+        if name == term.key or term.operator not in _BY_VALUE or term.key in told_apart:
+            continue
+        labelled = replace(facts, labels={**facts.labels, name: term.values[0]})
+        if all(matches(constraint, labelled) for constraint in demand.constraints):
+            yield f"{name}={term.values[0]}"
+
+
+def _is_own(demand: Demand, reason: Reason) -> bool:
+    """Tell whether it is the demand's own affinity that is not met."""
+    return any(said_of(each, met=False) == reason.subject for each in demand.affinities)
+
+
+def _nodes(number: int) -> str:
+    return "1 node" if number == 1 else f"{number} nodes"

@@ -1,0 +1,68 @@
+"""The reconcilers' loop: how often it plans."""
+
+import asyncio
+import random
+from collections.abc import Iterable
+
+from manager import view as views
+from manager.committer import Committer, Fence
+from manager.reconcilers.loop import PLANNING_SHARE_MAX, Plan, ReconcileLoop
+from manager.store.interface import KeyValue
+from manager.store.memory import MemoryStore
+from tests.fakes.sites import task
+from tests.fakes.virtual_time import LoopClock, in_virtual_time
+
+SECONDS = 10.0
+CHANGE_SECONDS = 0.001
+PLAN_SECONDS = 0.05
+
+
+class BusyClock(LoopClock):
+    """The loop's time and the work that was done, which takes none of the loop's."""
+
+    def __init__(self) -> None:
+        self.work_seconds = 0.0
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.work_seconds
+
+
+class Large:
+    """Decides for one service that is so large that a look at it takes a while."""
+
+    name = "large"
+
+    def __init__(self, clock: BusyClock) -> None:
+        self._clock = clock
+        self.plans = 0
+
+    def concerned(self, _: views.Change) -> Iterable[str]:
+        return ["web"]
+
+    def everything(self) -> Iterable[str]:
+        return []
+
+    def plan(self, key: str, now: float) -> Plan:
+        assert key
+        assert now
+        self.plans += 1
+        self._clock.work_seconds += PLAN_SECONDS
+        return Plan()
+
+
+@in_virtual_time
+async def test_a_large_service_that_keeps_changing_is_not_looked_at_all_the_time() -> None:
+    clock, view, source = BusyClock(), views.View(), random.Random(1)
+    committer = Committer(MemoryStore(), view, Fence(KeyValue("leader", b"", 1, 1)))
+    large = Large(clock)
+    loop = asyncio.create_task(ReconcileLoop(large, view, committer, clock, source).run())
+    await asyncio.sleep(0)
+    changed = views.Batch(1, [views.Change(None, task("t"))])
+    for _ in range(round(SECONDS / CHANGE_SECONDS)):
+        for listener in view._listeners:
+            listener(changed)
+        await asyncio.sleep(CHANGE_SECONDS)
+    loop.cancel()
+
+    longest = SECONDS / PLAN_SECONDS * PLANNING_SHARE_MAX / (1 - PLANNING_SHARE_MAX)
+    assert longest / 2 < large.plans <= longest + 1
