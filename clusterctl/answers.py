@@ -185,6 +185,7 @@ class Outlook:
     capacity: Resources
     reserved: Resources
     revision: int
+    nodes_untried: int
 
 
 @dataclass(frozen=True, slots=True)

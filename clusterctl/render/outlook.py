@@ -66,9 +66,12 @@ def _more(tasks: int, *, more: bool) -> str:
 
 
 def _spare(answer: Outlook) -> str:
-    if not answer.indispensable:
-        return "any one more node can be lost"
-    return "\n".join(
+    lines = [
         f"not {each.hostname}: {count(each.tasks, 'task')} would find no place"
         for each in answer.indispensable
-    )
+    ]
+    if answer.nodes_untried:
+        lines.append(f"{count(answer.nodes_untried, 'node')} with fewer tasks not tried")
+    elif not lines:
+        lines.append("any one more node can be lost")
+    return "\n".join(lines)

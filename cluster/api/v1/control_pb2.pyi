@@ -1368,12 +1368,15 @@ class WhatIfResponse(_message.Message):
     CAPACITY_FIELD_NUMBER: _builtins.int
     RESERVED_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
+    NODES_UNTRIED_FIELD_NUMBER: _builtins.int
     tasks_staying: _builtins.int
     """those that would"""
     tasks_ending: _builtins.int
     """those that nobody would want any more"""
     revision: _builtins.int
     """of the store, that the answer reflects"""
+    nodes_untried: _builtins.int
+    """for `indispensable`, because there are so many"""
     @_builtins.property
     def tasks(self) -> _containers.RepeatedCompositeFieldContainer[Global___ImaginedTask]:
         """those that would not stay as they are, by name"""
@@ -1405,10 +1408,11 @@ class WhatIfResponse(_message.Message):
         capacity: _types_pb2.Resources | None = ...,
         reserved: _types_pb2.Resources | None = ...,
         revision: _builtins.int = ...,
+        nodes_untried: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "reserved", b"reserved"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "headroom", b"headroom", "indispensable", b"indispensable", "reserved", b"reserved", "revision", b"revision", "tasks", b"tasks", "tasks_ending", b"tasks_ending", "tasks_staying", b"tasks_staying"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "headroom", b"headroom", "indispensable", b"indispensable", "nodes_untried", b"nodes_untried", "reserved", b"reserved", "revision", b"revision", "tasks", b"tasks", "tasks_ending", b"tasks_ending", "tasks_staying", b"tasks_staying"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
