@@ -27,5 +27,11 @@ unit property contract simulation integration e2e: ## one part of the tests
 bench-cluster:  ## measure a whole cluster beside the machine's own limit
 	scripts/bench-cluster
 
-.PHONY: help bench-cluster setup format check proto test unit property contract simulation integration e2e
+bench-scheduler: ## measure how fast the scheduler decides, beside its peers
+	scripts/bench-scheduler
+
+bench-packing:  ## measure how tightly it packs, beside simpler ways
+	scripts/bench-packing
+
+.PHONY: help bench-cluster bench-scheduler bench-packing setup format check proto test unit property contract simulation integration e2e
 .DEFAULT_GOAL := help

@@ -147,6 +147,48 @@ class Explanation:
 
 
 @dataclass(frozen=True, slots=True)
+class ImaginedTask:
+    """A task that would not stay as it is; nodes by name, empty for none."""
+
+    name: str
+    from_node: str
+    to_node: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Headroom:
+    """How many more tasks of a service would fit; *more*: counting ended before the room did."""
+
+    service: str
+    tasks: int
+    more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class IndispensableNode:
+    """A node without which so many tasks would find no place."""
+
+    hostname: str
+    tasks: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What the scheduler would do if things were otherwise."""
+
+    tasks: tuple[ImaginedTask, ...]
+    tasks_staying: int
+    tasks_ending: int
+    headroom: tuple[Headroom, ...]
+    indispensable: tuple[IndispensableNode, ...]
+    capacity: Resources
+    reserved: Resources
+    revision: int
+    nodes_untried: int
+
+
+@dataclass(frozen=True, slots=True)
 class StackSummary:
     """A stack with how far it is."""
 

@@ -32,6 +32,7 @@ COMMANDS = {
     "top": Lazy("clusterctl.commands.top", "Show what nodes and tasks use"),
     "verify": Lazy("clusterctl.commands.verify", "Judge whether the cluster keeps its promises"),
     "cluster": Lazy("clusterctl.commands.cluster", "Show and change the cluster as a whole"),
+    "whatif": Lazy("clusterctl.commands.whatif", "Tell what would become of tasks if ..."),
     "simulate": Lazy("clusterctl.commands.simulate", "Place tasks on hosts that exist on paper"),
     "context": Lazy("clusterctl.commands.context", "Choose among clusters"),
     "dev": Lazy("clusterctl.commands.dev", "Run a whole cluster on this machine"),

@@ -12,6 +12,7 @@ from clusterctl.answers import (
     Explanation,
     HeardUsage,
     NodeSummary,
+    Outlook,
     ServiceSummary,
     StackSummary,
     TaskDetails,
@@ -133,6 +134,31 @@ class Client:
     def explain(self, reference: str) -> Explanation:
         answer = self.caller.call("ExplainTask", wire.ExplainTaskRequest(task=reference))
         return read(answer, Explanation)
+
+    def what_if(
+        self,
+        *,
+        lose_nodes: Iterable[str] = (),
+        lose_where: Iterable[str] = (),
+        drain_nodes: Iterable[str] = (),
+        scale: Mapping[str, int] | None = None,
+        stack: str = "",
+        services: Iterable[ServiceSpec] = (),
+        headroom: Iterable[str] = (),
+        spare: bool = False,
+    ) -> Outlook:
+        """Tell what the scheduler would do; see the message for what can be imagined."""
+        request = wire.WhatIfRequest(
+            lose_nodes=lose_nodes,
+            lose_where=lose_where,
+            drain_nodes=drain_nodes,
+            scale=scale,
+            stack=stack,
+            services=[codec.to_wire(spec, types_pb2.ServiceSpec) for spec in services],
+            headroom=headroom,
+            spare=spare,
+        )
+        return read(self.caller.call("WhatIf", request), Outlook)
 
     # --- stacks ---
 

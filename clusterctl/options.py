@@ -122,6 +122,30 @@ def wait_options(function: F) -> F:
     )(function)
 
 
+def compose_options(default: str = "compose.yaml") -> Callable[[F], F]:
+    """``--compose-file`` and ``--env-file``; *default* says what is read without them."""
+
+    def add(function: F) -> F:
+        function = click.option(
+            "--env-file",
+            "env_files",
+            multiple=True,
+            type=click.Path(),
+            help="Variables for ${...} instead of those in .env beside the first file; repeat it.",
+        )(function)
+        return click.option(
+            "-c",
+            "-f",
+            "--compose-file",
+            "files",
+            multiple=True,
+            type=click.Path(allow_dash=True),
+            help=f"Compose file; - is stdin. Later ones change earlier ones. [{default}]",
+        )(function)
+
+    return add
+
+
 Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 

@@ -33,6 +33,7 @@ from manager.control.stacks import Stacks
 from manager.control.tasks import Tasks
 from manager.control.usage import Usages
 from manager.control.watching import Watching
+from manager.control.whatif import WhatIf
 from manager.dispatch.assignments import Assignments
 from manager.dispatch.log_broker import LogBroker
 from manager.dispatch.session_keys import SessionKeys
@@ -122,6 +123,7 @@ class ManagerServer:
             usages=usages,
             services=Services(access, self._ids, clock),
             tasks=Tasks(access, Picture(self.view), clock),
+            what_if=WhatIf(access),
             stacks=Stacks(access, self._ids, clock),
             watching=self._watching,
             logs=Logs(access, broker, self._peers, self.id),

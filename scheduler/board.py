@@ -5,7 +5,7 @@ time, kept in a journal, and can be taken back to any earlier point: gangs and b
 before they are decided.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -15,6 +15,7 @@ from cluster.model import NodeId, ServiceId
 from scheduler.arrays import Bools, Ints
 from scheduler.demand import EVERY_ADDRESS, NO_SERVICE, Demand, HostPort
 from scheduler.snapshot import Snapshot
+from scheduler.table import need_columns
 from scheduler.terrain import NOWHERE
 
 K = TypeVar("K")
@@ -23,7 +24,7 @@ E = TypeVar("E")
 
 @dataclass(frozen=True, slots=True)
 class Booking:
-    """Tasks that were put somewhere.
+    """Tasks of one class that were put somewhere.
 
     Attributes:
         demand: of all of them; of the first, if they only look alike to the nodes.
@@ -37,6 +38,23 @@ class Booking:
     rows: Ints
     counts: Ints
     services: Sequence[ServiceId] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """Tasks of many classes that were put somewhere together.
+
+    Attributes:
+        demands: the classes.
+        counts: tasks of each.
+        sequence: the row of each task, class by class.
+        services: of the tasks of each class, if they differ.
+    """
+
+    demands: Sequence[Demand]
+    counts: Ints
+    sequence: Ints
+    services: Sequence[Sequence[ServiceId]]
 
 
 class Board:
@@ -61,7 +79,7 @@ class Board:
         self.slots = table.slots.copy()
         self.task_count = table.task_count.copy()
         self._service_ids = service_ids or {}
-        self._journal: list[Booking] = []
+        self._journal: list[Booking | Packed] = []
         self._planned: dict[ServiceId, list[tuple[Ints, Ints]]] = {}
         self._single: dict[ServiceId, int] = {}
         self._repelling: list[tuple[Demand, Ints, Ints]] = []
@@ -168,6 +186,10 @@ class Board:
             counts = per_row[rows]
         self._enter(Booking(demand, sequence, rows, counts, services), 1)
 
+    def book_packed(self, packed: Packed) -> None:
+        """Put tasks of many classes, which ask for nothing but room, on their rows."""
+        self._enter_packed(packed, 1)
+
     def mark(self) -> int:
         """Return this point, for ``undo``."""
         return len(self._journal)
@@ -175,7 +197,11 @@ class Board:
     def undo(self, mark: int) -> None:
         """Take back every booking since *mark*."""
         while len(self._journal) > mark:
-            self._enter(self._journal[-1], -1)
+            last = self._journal[-1]
+            if isinstance(last, Packed):
+                self._enter_packed(last, -1)
+            else:
+                self._enter(last, -1)
 
     def _enter(self, booking: Booking, sign: int) -> None:
         demand, rows, counts = booking.demand, booking.rows, booking.counts
@@ -188,6 +214,33 @@ class Board:
         else:
             self._journal.pop()
         self._note(booking, sign)
+
+    def _enter_packed(self, packed: Packed, sign: int) -> None:
+        table, rows = self.table, packed.sequence
+        needs = need_columns([demand.need for demand in packed.demands], list(table.dimensions))
+        for index, amounts in enumerate(needs):
+            if amounts.any():
+                np.subtract.at(self.free[index], rows, sign * np.repeat(amounts, packed.counts))
+        per_row = np.bincount(rows, minlength=len(table))
+        self.slots -= sign * per_row
+        self.task_count += sign * per_row
+        end = 0
+        for demand, count, services in zip(
+            packed.demands, packed.counts.tolist(), packed.services, strict=True
+        ):
+            here, end = rows[end : end + count], end + count
+            if services and sign > 0:
+                self._single.update(zip(services, here.tolist(), strict=True))
+            elif services:
+                for service_id in services:
+                    del self._single[service_id]
+            elif demand.service_id != NO_SERVICE:
+                entry = np.unique(here, return_counts=True)
+                _push(self._planned, demand.service_id, entry, sign)
+        if sign > 0:
+            self._journal.append(packed)
+        else:
+            self._journal.pop()
 
     def _note(self, booking: Booking, sign: int) -> None:
         """Keep, or forget, what later classes may ask for."""
@@ -209,8 +262,12 @@ class Board:
         for volume in demand.volumes:
             if sign > 0 and volume not in self.table.volumes:
                 self._settled.setdefault(volume, int(booking.sequence[0]))
-            elif sign < 0 and not any(volume in b.demand.volumes for b in self._journal):
+            elif sign < 0 and not any(volume in each.volumes for each in self._bound()):
                 self._settled.pop(volume, None)
+
+    def _bound(self) -> Iterator[Demand]:
+        """Yield the classes that are booked one by one; only such have bound volumes."""
+        return (each.demand for each in self._journal if isinstance(each, Booking))
 
     def _around(self, topology: str, column: Ints) -> Bools:
         """Return the nodes in a place in which *column* counts something."""

@@ -106,6 +106,7 @@ class Demand:
         flaws: why no node could ever take such a task; empty if it makes sense; derived.
         terrain: what a node's description decides on; derived. Classes with the same terrain
             may go to the same nodes, room apart.
+        is_plain: asks for nothing but room on nodes that suit it; derived.
         alike: equal for two classes whose tasks are the same to every node but for the
             service's name; None if the service plays a part; derived.
     """
@@ -136,6 +137,7 @@ class Demand:
     flaws: tuple[str, ...] = field(init=False, compare=False, repr=False)
     terrain: tuple[object, ...] = field(init=False, compare=False, repr=False)
     alike: tuple[object, ...] | None = field(init=False, compare=False, repr=False)
+    is_plain: bool = field(init=False, compare=False, repr=False)
     _hash: int = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -148,6 +150,10 @@ class Demand:
         simple = not (self.ports or self.volumes or self.affinities or self.spread or self.gang)
         alike = (need, terrain, self.wishes, self.strategy, self.image, self.preempts)
         derive(self, "alike", alike if simple else None)
+        counted = all(name in SIZES for name, _ in need)
+        derive(
+            self, "is_plain", bool(need) and simple and counted and not (self.wishes or self.flaws)
+        )
         # Two versions of a service that ask for the same are told apart only by failures.
         derive(self, "_hash", hash((self.service_id, self.version, need, *terrain)))
 

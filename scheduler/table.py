@@ -217,6 +217,15 @@ class Table:
         self.is_alive[rows] = [node.is_alive for node in nodes]
 
 
+def need_columns(needs: Sequence[Amounts], names: Sequence[str]) -> Ints:
+    """Return (dimension, class) how much of each of the named dimensions is needed."""
+    columns = {name: [0] * len(needs) for name in names}
+    for index, amounts in enumerate(needs):
+        for name, amount in amounts:
+            columns[name][index] = amount
+    return np.array([columns[name] for name in names], dtype=np.int64)
+
+
 def _kinds(known: tuple[str, ...], nodes: Iterable["NodeSnapshot"]) -> tuple[str, ...]:
     """Return the kinds of generic resources, in order; one that is nowhere any more stays."""
     found = {

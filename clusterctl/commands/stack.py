@@ -1,37 +1,15 @@
 """``clusterctl stack``: services that are deployed and removed together, from Compose files."""
 
-from collections.abc import Callable
-from typing import Any
-
 import click
 
 from clusterctl.app import App, pass_app
 from clusterctl.lazy import Family
-from clusterctl.options import argument, listing_options, show, wait_options
+from clusterctl.options import argument, compose_options, listing_options, show, wait_options
 
 
 @click.group(cls=Family)
 def command() -> None:
     """Deploy Compose files and look at what runs."""
-
-
-def _compose_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    function = click.option(
-        "--env-file",
-        "env_files",
-        multiple=True,
-        type=click.Path(),
-        help="Variables for ${...} instead of those in .env beside the first file; repeat it.",
-    )(function)
-    return click.option(
-        "-c",
-        "-f",
-        "--compose-file",
-        "files",
-        multiple=True,
-        type=click.Path(allow_dash=True),
-        help="Compose file; - is stdin. Later ones change earlier ones. [compose.yaml]",
-    )(function)
 
 
 @command.command(
@@ -43,7 +21,7 @@ def _compose_options(function: Callable[..., Any]) -> Callable[..., Any]:
     clusterctl stack deploy --prune --no-wait -c compose.yaml demo
     """,
 )
-@_compose_options
+@compose_options()
 @click.option("--prune", is_flag=True, help="Remove services that the files no longer have.")
 @argument("stack")
 @wait_options
@@ -98,7 +76,7 @@ def deploy(
     clusterctl stack config -c compose.yaml -c production.yaml
     """,
 )
-@_compose_options
+@compose_options()
 @click.option("--name", default="", metavar="STACK", help="The stack's name. [the files' own]")
 @click.option("-q", "--quiet", is_flag=True, help="Only check.")
 @pass_app

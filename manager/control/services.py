@@ -103,20 +103,7 @@ class Services:
         """
 
         def decide() -> Decision[list[Service]]:
-            wanted: dict[ServiceId, tuple[Service, ServiceSpec]] = {}
-            for reference, count in replicas.items():
-                service = find_service(self._view, reference)
-                if service.id in wanted:
-                    raise InvalidError(f"service '{service.spec.name}' is named twice")
-                if service.spec.mode is not ServiceMode.REPLICATED:
-                    raise InvalidError(
-                        f"service '{service.spec.name}' is global: it runs once on every node that"
-                        " complies and cannot be scaled"
-                    )
-                spec = msgspec.structs.replace(service.spec, replicas=count)
-                check_service(spec)
-                wanted[service.id] = service, spec
-            return self._replace(wanted.values(), lambda services: services)
+            return self._replace(scaled(self._view, replicas), lambda services: services)
 
         return await self._access.change(decide)
 
@@ -145,6 +132,28 @@ class Services:
                 [as_stored(each, revision) if touched else each for each, touched in services]
             ),
         )
+
+
+def scaled(view: View, replicas: Mapping[str, int]) -> list[tuple[Service, ServiceSpec]]:
+    """Return services, named by reference, with their specs of so many replicas.
+
+    Raises:
+        InvalidError: a number out of range, a global service, or one named twice.
+    """
+    wanted: dict[ServiceId, tuple[Service, ServiceSpec]] = {}
+    for reference, count in replicas.items():
+        service = find_service(view, reference)
+        if service.id in wanted:
+            raise InvalidError(f"service '{service.spec.name}' is named twice")
+        if service.spec.mode is not ServiceMode.REPLICATED:
+            raise InvalidError(
+                f"service '{service.spec.name}' is global: it runs once on every node that"
+                " complies and cannot be scaled"
+            )
+        spec = msgspec.structs.replace(service.spec, replicas=count)
+        check_service(spec)
+        wanted[service.id] = service, spec
+    return list(wanted.values())
 
 
 def new_service(spec: ServiceSpec, service_id: ServiceId, now: float) -> Service:

@@ -141,10 +141,9 @@ def decide_deploy(
             service = services.new_service(spec, ServiceId(new_id()), now)
             services.create(changes, service)
             deployed.append((service, DeployAction.CREATED))
-        elif old.spec.stack != name:
-            raise ExistsError(services.name_in_use(old))
         else:
-            service, changed = services.replace(changes, old, _keeping_force(old, spec), now)
+            kept = _over(old, spec, name)
+            service, changed = services.replace(changes, old, kept, now)
             action = DeployAction.UPDATED if changed else DeployAction.UNCHANGED
             deployed.append((service, action))
     others = [s for s in view.services_of_stack(name) if s.spec.name not in asked_for]
@@ -180,8 +179,25 @@ def _save_stack(
         changes.save(msgspec.structs.replace(old, updated_at=now))
 
 
-def _keeping_force(old: Service, spec: ServiceSpec) -> ServiceSpec:
-    """Return *spec* with the counter of forced replacements, which no file knows of."""
+def as_deployed(view: View, name: str, specs: Sequence[ServiceSpec]) -> list[ServiceSpec]:
+    """Return *specs* as a deploy of the stack would store them.
+
+    Raises:
+        InvalidError, ExistsError: as the deploy itself.
+    """
+    _check(name, specs)
+    known = {spec.name: view.service_by_name(spec.name) for spec in specs}
+    return [_over(old, spec, name) if (old := known[spec.name]) else spec for spec in specs]
+
+
+def _over(old: Service, spec: ServiceSpec, stack: str) -> ServiceSpec:
+    """Return *spec* with the counter of forced replacements, which no file knows of.
+
+    Raises:
+        ExistsError: the service is not of the stack.
+    """
+    if old.spec.stack != stack:
+        raise ExistsError(services.name_in_use(old))
     force = max(old.spec.task.force_update, spec.task.force_update)
     if force == spec.task.force_update:
         return spec

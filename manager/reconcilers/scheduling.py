@@ -10,13 +10,23 @@ from collections.abc import Iterable
 import msgspec
 
 from cluster import lifecycle
-from cluster.model import Node, ServiceSpec, ServiceVersion, Task, TaskState, TaskStatus
+from cluster.model import (
+    Cluster,
+    Node,
+    NodeId,
+    ServiceMode,
+    ServiceSpec,
+    ServiceVersion,
+    Strategy,
+    Task,
+    TaskState,
+    TaskStatus,
+)
 from manager import view as views
-from manager.committer import Change
+from manager.committer import WRITES_MAX, Change
 from manager.reconcilers.loop import Plan
-from scheduler.demand import PendingTask, group
-from scheduler.ledger import Ledger
-from scheduler.place import place
+from scheduler import Hold, Ledger, PendingTask, group, place
+from scheduler import Plan as Decided
 
 CLUSTER = "cluster"  # the one key: tasks compete for the same nodes, so they are placed together
 
@@ -30,6 +40,7 @@ class SchedulingReconciler:
         self._view = view
         self._ledger = Ledger(self._spec_of)
         self._waiting: dict[str, Task] = {}
+        self._holds: tuple[Hold, ...] = ()
         for node in view.nodes.values():
             self._ledger.apply_node(node)
         for task in view.tasks.values():
@@ -54,7 +65,7 @@ class SchedulingReconciler:
                 else:
                     self._ledger.apply_node(node)
                 return [CLUSTER]
-            case ServiceVersion():
+            case ServiceVersion() | Cluster():
                 return [CLUSTER] if self._waiting else []
         return []
 
@@ -63,23 +74,98 @@ class SchedulingReconciler:
 
     def plan(self, key: str, now: float) -> Plan:  # noqa: ARG002 - there is only one key
         if not self._waiting:
+            self._holds = ()
             return Plan()
         # Oldest first, so that nobody is overtaken for ever.
         waiting = sorted(self._waiting.values(), key=lambda task: (task.created_at, task.id))
-        pending = [
-            PendingTask(task.id, self._ledger.demand_of(task), task.node_id) for task in waiting
-        ]
-        decided = place(self._ledger.snapshot(), group(pending))
-        changes = []
-        for task_id, node_id in decided.placements.items():
-            task = self._view.tasks[task_id]
-            status = TaskStatus(state=TaskState.ASSIGNED, at=now, message="assigned to a node")
-            bound = msgspec.structs.replace(task, node_id=node_id, status=status)
-            changes.append(Change(save=(bound,), why="it fits there"))
+        incomplete = self._incomplete_gangs()
+        changes: list[Change] = []
+        pending: list[PendingTask] = []
+        for task in waiting:
+            demand = self._ledger.demand_of(task)
+            if demand.gang in incomplete:
+                changes += _wait(task, f"waits until all of gang {demand.gang} is there", now)
+            else:
+                pending.append(PendingTask(task.id, demand, task.node_id))
+        cluster = self._view.cluster
+        decided = place(
+            self._ledger.snapshot(now),
+            group(pending),
+            strategy=cluster.spec.strategy if cluster else Strategy.BINPACK,
+            holds=self._holds,
+        )
+        self._holds = decided.holds
+        changes += self._bind(decided, now)
+        for task_id, sake_id in decided.evictions.items():
+            victim = self._view.tasks[task_id]
+            stopped = msgspec.structs.replace(victim, desired_state=TaskState.SHUTDOWN)
+            changes.append(Change(save=(stopped,), why=f"it makes room for task {sake_id}"))
         for unplaced in decided.unplaced:
             for task_id in unplaced.task_ids:
                 changes += _wait(self._view.tasks[task_id], str(unplaced), now)
         return Plan(changes)
+
+    def _bind(self, decided: Decided, now: float) -> list[Change]:
+        """Bind tasks to their nodes; a gang's all at once."""
+        alone: list[Change] = []
+        together: dict[str, list[Task]] = {}
+        unsettled = dict(decided.volumes)
+        settling: dict[NodeId, list[Task]] = {}
+        for task_id, node_id in decided.placements.items():
+            task = self._view.tasks[task_id]
+            demand = self._ledger.demand_of(task)
+            bound = msgspec.structs.replace(
+                task,
+                node_id=node_id,
+                status=TaskStatus(state=TaskState.ASSIGNED, at=now, message="assigned to a node"),
+                generic_items=dict(decided.items.get(task_id, {})),
+            )
+            new = [volume for volume in demand.volumes if volume in decided.volumes]
+            if new:
+                # What else needs the volume waits until it stands where the volume lives, lest
+                # it goes elsewhere should this not be written.
+                if all(volume in unsettled for volume in new):
+                    settling.setdefault(node_id, []).append(bound)
+                    for volume in new:
+                        del unsettled[volume]
+            elif demand.gang:
+                together.setdefault(demand.gang, []).append(bound)
+            else:
+                alone.append(Change(save=(bound,), why="it fits there"))
+        for node_id, tasks in settling.items():
+            volumes = [
+                v for v, at in decided.volumes.items() if at == node_id and v not in unsettled
+            ]
+            alone.append(Change(save=(self._living(node_id, volumes), *tasks), why="it fits there"))
+        for gang, tasks in together.items():
+            alone += [
+                Change(save=tuple(tasks[first : first + WRITES_MAX]), why=f"gang {gang} fits")
+                for first in range(0, len(tasks), WRITES_MAX)
+            ]
+        return alone
+
+    def _living(self, node_id: NodeId, volumes: Iterable[str]) -> Node:
+        """Return the node with bound volumes that come to live there."""
+        node = self._view.nodes[node_id]
+        all_volumes = tuple(dict.fromkeys((*node.spec.volumes, *volumes)))
+        spec = msgspec.structs.replace(node.spec, volumes=all_volumes)
+        return msgspec.structs.replace(node, spec=spec)
+
+    def _incomplete_gangs(self) -> set[str]:
+        """Return the gangs of which some tasks are still to be made.
+
+        Tasks come service by service; a gang whose first half is here already is none yet. One
+        whose tasks were there, and ended, is complete.
+        """
+        found: set[str] = set()
+        for service in self._view.services.values():
+            spec = service.spec
+            if spec.gang and spec.mode is ServiceMode.REPLICATED:
+                tasks = self._view.tasks_of_service(service.id)
+                slots = {task.slot for task in tasks}
+                if len(slots) < spec.replicas:
+                    found.add(spec.gang)
+        return found
 
     def _follow_task(self, task: Task) -> None:
         self._ledger.apply_task(task)

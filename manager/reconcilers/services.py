@@ -74,8 +74,8 @@ class Facts:
 
 def plan(facts: Facts) -> Plan:
     """Return the changes that bring the service nearer to its spec; none when all is well."""
-    places = _by_place(facts)
-    wanted, surplus = _wanted_places(facts, places)
+    places = by_place(facts)
+    wanted, surplus = wanted_places(facts, places)
     changes = [
         change
         for place in surplus
@@ -102,7 +102,7 @@ def plan(facts: Facts) -> Plan:
                     waits.append(made.start_after - facts.now)
             continue
         holder = holders[0]
-        if _is_outdated(facts, holder):
+        if is_outdated(facts, holder):
             outdated.append(place)
             continue
         if holder.status.state is not TaskState.RUNNING:
@@ -118,7 +118,7 @@ def plan(facts: Facts) -> Plan:
 # --- places ---
 
 
-def _by_place(facts: Facts) -> dict[Place, list[Task]]:
+def by_place(facts: Facts) -> dict[Place, list[Task]]:
     """Return the tasks of each place, the newest first; a live one before those that are not."""
     places: dict[Place, list[Task]] = {}
     newest_first = sorted(
@@ -127,16 +127,16 @@ def _by_place(facts: Facts) -> dict[Place, list[Task]]:
         reverse=True,
     )
     for task in newest_first:
-        places.setdefault(_place_of(facts.service, task), []).append(task)
+        places.setdefault(place_of(facts.service, task), []).append(task)
     return places
 
 
-def _place_of(service: Service, task: Task) -> Place:
+def place_of(service: Service, task: Task) -> Place:
     is_global = service.spec.mode is ServiceMode.GLOBAL
     return Place(task.node_id if is_global else str(task.slot))
 
 
-def _wanted_places(
+def wanted_places(
     facts: Facts, places: Mapping[Place, Sequence[Task]]
 ) -> tuple[list[Place], list[Place]]:
     """Return the places that shall have a task, and those whose tasks shall go."""
@@ -184,7 +184,7 @@ def _best_places(
         if task.node_id:
             crowd[task.node_id] = nth_on_node = crowd.get(task.node_id, 0) + 1
         runs = lifecycle.live(task) and task.status.state is TaskState.RUNNING
-        rank.append((not runs, _is_outdated(facts, task), nth_on_node, int(place), place))
+        rank.append((not runs, is_outdated(facts, task), nth_on_node, int(place), place))
     return sorted((place for *_, place in sorted(rank)[:count]), key=int)
 
 
@@ -203,7 +203,7 @@ def _comes_to(facts: Facts, node: Node) -> bool:
 # --- tasks ---
 
 
-def _is_outdated(facts: Facts, task: Task) -> bool:
+def is_outdated(facts: Facts, task: Task) -> bool:
     if task.spec_version == facts.service.spec_version:
         return False
     version = facts.versions.get(task.spec_version)
@@ -237,7 +237,7 @@ def _pause(facts: Facts, history: Sequence[Task]) -> float:
     want of its image. The next one would fail as soon, so it is not made before its time either.
     """
     last = history[0] if history else None
-    if last is None or not lifecycle.wanted(last) or _is_outdated(facts, last):
+    if last is None or not lifecycle.wanted(last) or is_outdated(facts, last):
         return 0.0
     return 0.0 if _clock_went_back(facts, last) else last.start_after - facts.now
 
@@ -246,7 +246,7 @@ def _successor(facts: Facts, place: Place, history: Sequence[Task]) -> Task | No
     """Return the next task of a place that has no live one; None if it stays as it is."""
     last = history[0] if history else None
     ended_by_itself = last is not None and lifecycle.wanted(last)
-    if last is None or not ended_by_itself or _is_outdated(facts, last):
+    if last is None or not ended_by_itself or is_outdated(facts, last):
         if facts.service.spec.mode is ServiceMode.GLOBAL:
             node = facts.nodes.get(NodeId(place))
             if node is None or not _comes_to(facts, node):

@@ -20,6 +20,7 @@ from manager.control.stacks import Stacks
 from manager.control.tasks import Tasks
 from manager.control.usage import Usages
 from manager.control.watching import Watching
+from manager.control.whatif import WhatIf
 from manager.rpc import messages
 from manager.rpc.refusals import refusals
 
@@ -41,6 +42,7 @@ class ControlParts:
     usages: Usages
     services: Services
     tasks: Tasks
+    what_if: WhatIf
     stacks: Stacks
     watching: Watching
     logs: Logs
@@ -187,6 +189,10 @@ class ControlEdge(ControlServicer):
     ) -> pb.ExplainTaskResponse:
         async with refusals(context):
             return messages.explanation(await self._parts.tasks.explain(request.task))
+
+    async def WhatIf(self, request: pb.WhatIfRequest, context: Context) -> pb.WhatIfResponse:
+        async with refusals(context):
+            return messages.outlook(await self._parts.what_if.ask(messages.asked_from(request)))
 
     # --- stacks ---
 

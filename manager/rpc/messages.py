@@ -13,15 +13,18 @@ from cluster.model import (
     NodeUsage,
     Object,
     Service,
+    ServiceSpec,
     Task,
     TaskId,
 )
 from manager.control.cluster import ClusterInfo
 from manager.control.log_reading import LogChunk
 from manager.control.nodes import NodeChange
+from manager.control.outlook import Outlook
 from manager.control.summaries import NodeSummary, ServiceSummary, StackSummary, TaskSummary
 from manager.control.tasks import TaskExplanation
 from manager.control.watching import Seen
+from manager.control.whatif import Asked
 from manager.dispatch.log_broker import LogEntry, LogStream
 from manager.dispatch.open_session import HeardUsage, LogsAsked
 
@@ -79,6 +82,44 @@ def explanation(value: TaskExplanation) -> control_pb2.ExplainTaskResponse:
         nearest=value.told.nearest,
         fixes=value.told.fixes,
         preference=value.told.preference,
+    )
+
+
+def asked_from(message: control_pb2.WhatIfRequest) -> Asked:
+    return Asked(
+        lose_nodes=tuple(message.lose_nodes),
+        lose_where=tuple(message.lose_where),
+        drain_nodes=tuple(message.drain_nodes),
+        scale=dict(message.scale),
+        stack=message.stack,
+        services=tuple(codec.from_wire(spec, ServiceSpec) for spec in message.services),
+        headroom=tuple(message.headroom),
+        spare=message.spare,
+    )
+
+
+def outlook(value: Outlook) -> control_pb2.WhatIfResponse:
+    return control_pb2.WhatIfResponse(
+        tasks=[
+            control_pb2.ImaginedTask(
+                name=fate.name, from_node=fate.left, to_node=fate.found, reason=fate.reason
+            )
+            for fate in value.fates
+        ],
+        tasks_staying=value.staying,
+        tasks_ending=value.ending,
+        headroom=[
+            control_pb2.Headroom(service=room.service, tasks=room.tasks, more=room.more)
+            for room in value.rooms
+        ],
+        indispensable=[
+            control_pb2.IndispensableNode(hostname=name, tasks=tasks)
+            for name, tasks in value.indispensable
+        ],
+        nodes_untried=value.untried,
+        capacity=codec.to_wire(value.capacity, types_pb2.Resources),
+        reserved=codec.to_wire(value.reserved, types_pb2.Resources),
+        revision=value.revision,
     )
 
 

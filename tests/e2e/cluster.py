@@ -44,6 +44,19 @@ class Seen:
     is_running: bool
 
 
+def _as_at_first(node: dict[str, Any]) -> list[str]:
+    """Return what undoes all that was asked of a node, as ``node ls`` shows it."""
+    options = [] if node["availability"] == "active" else ["--availability", "active"]
+    options += ["--task-slots", "0"] if node["task_slots"] else []
+    for option, names in (
+        ("--label-rm", node["labels"]),
+        ("--unreserve-for", node["reserved_for"]),
+        ("--volume-rm", node["volumes"]),
+    ):
+        options += [word for name in names for word in (option, name)]
+    return options
+
+
 class LabCluster:
     """Runs a cluster on the hosts of *lab*; ``lab`` needs one control host more than managers."""
 
@@ -106,6 +119,7 @@ class LabCluster:
                 *("--hostname", host.name, "--address", host.address),
                 *("--state-dir", str(host.folder / "agent")),
                 *("--docker", f"unix://{host.docker_socket}"),
+                *("--generic-resources", f"gpu={host.name}-a,{host.name}-b"),
             ],
             cwd=TREE,
         )
@@ -270,8 +284,9 @@ class LabCluster:
             nodes = self.wait_nodes(ready=len(self.docker_hosts))
         if stacks := listing.result().stdout.split():
             self.ctl("stack", "rm", *stacks)
-        if away := [node["id"] for node in nodes if node["availability"] != "active"]:
-            self.ctl("node", "activate", *away)
+        for node in nodes:
+            if back := _as_at_first(node):
+                self.ctl("node", "update", node["id"], *back)
         self.wait_bare()
 
     def wait_bare(self, *, seconds: float = TIDY_SECONDS) -> None:

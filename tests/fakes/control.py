@@ -75,6 +75,8 @@ class FakeControl(ControlServicer):
         self.logs: list[wire.StreamLogsMessage] = []
         self.verdicts: list[wire.NodeVerdict] = []
         self.explained: dict[str, Any] = {}
+        self.imagined = wire.WhatIfRequest()
+        self.outlook = wire.WhatIfResponse()
         self._changed = threading.Condition(threading.RLock())
         self._counter = 0
         self._server: grpc.Server | None = None
@@ -507,6 +509,11 @@ class FakeControl(ControlServicer):
                 verdicts=self.verdicts,
                 **self.explained,
             )
+
+    def WhatIf(self, request: Any, context: Any) -> Any:  # noqa: N802
+        with self._answering("WhatIf", context):
+            self.imagined = request
+            return self.outlook
 
     def stack(self, name: str) -> Stack:
         stack: Stack = self._find(Stack, name, lambda each: each.name, "stack")

@@ -101,7 +101,7 @@ class World:
         return place(self.snapshot(), self.groups(), strategy=strategy)
 
 
-def world(chance: random.Random, *, plain: bool = False) -> World:
+def world(chance: random.Random, *, preempts: bool = False) -> World:
     """Return a cluster drawn by chance; a *plain* one without what upsets a simple order."""
     ids = [NodeId(f"n{i}") for i in range(chance.choice([0, 1, 2, 3, 4, 5, 6, 8]))]
     services = [ServiceId(f"s-{name}") for name in NAMES]
@@ -127,7 +127,7 @@ def world(chance: random.Random, *, plain: bool = False) -> World:
     ]
     return World(
         nodes=[_node(chance, number) for number in range(len(ids))],
-        specs={ServiceId(f"s-{name}"): _spec(chance, name, plain=plain) for name in NAMES},
+        specs={ServiceId(f"s-{name}"): _spec(chance, name, preempts=preempts) for name in NAMES},
         tasks=tasks,
         pending=pending,
     )
@@ -162,7 +162,7 @@ def _node(chance: random.Random, number: int) -> Node:
     )
 
 
-def _spec(chance: random.Random, name: str, *, plain: bool) -> ServiceSpec:
+def _spec(chance: random.Random, name: str, *, preempts: bool) -> ServiceSpec:
     pick = chance.choice
 
     def some(options: Sequence[object], share: float) -> tuple[object, ...]:
@@ -220,9 +220,9 @@ def _spec(chance: random.Random, name: str, *, plain: bool) -> ServiceSpec:
                 tolerates=pick([(), (), ("gpu",), ("gpu", "team")]),
             ),
         ),
-        priority=0 if plain else pick([0, 0, 0, 1]),
-        preempts=not plain and chance.random() < 0.3,
-        gang="" if plain else pick(["", "", "", "", "", "", "g"]),
+        priority=pick([0, 0, 0, 1]),
+        preempts=preempts and chance.random() < 0.4,
+        gang=pick(["", "", "", "", "", "", "g"]),
         budget=DisruptionBudget(max_unavailable=pick([0, 1, 2])),
     )
 

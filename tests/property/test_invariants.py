@@ -133,8 +133,8 @@ def test_a_state_is_the_same_however_it_came_about(writes: list[tuple[Object, bo
     assert grounds(everything(followed)) == grounds(everything(whole))
     assert set(followed.places()) == set(whole.places())
     for task in followed.tasks.values():
-        assert task in set(followed.of_service(task.service_id))
-        assert task in set(followed.on_node(task.node_id))
+        assert task in list(followed.of_service(task.service_id))
+        assert task in list(followed.on_node(task.node_id))
 
 
 def test_the_words_of_a_step_are_those_of_what_it_changed() -> None:

@@ -14,6 +14,7 @@ import yaml
 from click.testing import CliRunner, Result
 
 from cluster.api.v1 import control_pb2 as wire
+from cluster.api.v1 import types_pb2
 from cluster.model import (
     Availability,
     ClusterSpec,
@@ -495,6 +496,76 @@ def test_an_explanation_says_why_here_what_would_help_and_how_nodes_compare(
     assert run("task", "explain", task.id, "--format", '{{join .Fixes ", "}}').stdout == (
         "free 1 CPU on far, make far active\n"
     )
+
+
+# --- what if ---
+
+
+def test_all_that_is_imagined_is_asked_for_at_once(
+    run: Run, control: FakeControl, tmp_path: Path
+) -> None:
+    (tmp_path / "shop.yaml").write_text(COMPOSE)
+    control.outlook = wire.WhatIfResponse(tasks_staying=3)
+    result = run(
+        *("whatif", "--lose-node", "node1", "--lose-node", "node2", "--drain", "node3"),
+        *("--lose-label", "zone=a", "--lose-label", "old", "--scale", "web=50"),
+        *("-c", "shop.yaml", "--stack", "shop", "--headroom", "web", "--spare"),
+    )
+    asked = control.imagined
+    assert list(asked.lose_nodes) == ["node1", "node2"]
+    assert list(asked.drain_nodes) == ["node3"]
+    assert list(asked.lose_where) == ["node.labels.zone == a", "node.labels.old exists"]
+    assert dict(asked.scale) == {"web": 50}
+    assert asked.stack == "shop"
+    assert [spec.name for spec in asked.services] == ["shop_web", "shop_worker"]
+    assert (list(asked.headroom), asked.spare) == (["web"], True)
+    assert re.search(r"Without a place: +none", result.stdout)
+    assert re.search(r"Staying: +3", result.stdout)
+    assert re.search(r"Spare: +any one more node can be lost", result.stdout)
+
+
+def test_what_would_be_is_told_with_what_is_lost_first(run: Run, control: FakeControl) -> None:
+    moved = [
+        wire.ImaginedTask(name=f"web.{number}", from_node="a", to_node="b") for number in range(45)
+    ]
+    control.outlook = wire.WhatIfResponse(
+        tasks=[
+            *moved,
+            wire.ImaginedTask(name="new.1", to_node="c"),
+            wire.ImaginedTask(name="lost.1", from_node="a", reason="no node fits"),
+        ],
+        tasks_ending=2,
+        capacity=types_pb2.Resources(cpu_nanos=8 * 10**9, generic={"gpu": 4}),
+        reserved=types_pb2.Resources(cpu_nanos=2 * 10**9, generic={"gpu": 1}),
+        headroom=[
+            wire.Headroom(service="web", tasks=1),
+            wire.Headroom(service="db", tasks=9, more=True),
+        ],
+        indispensable=[wire.IndispensableNode(hostname="a", tasks=3)],
+        nodes_untried=2,
+    )
+    lines = run("whatif", "--spare").stdout.splitlines()
+    told = dict(re.split(": +", line, maxsplit=1) for line in lines if re.match(r"[^ ].*: ", line))
+    assert told["Without a place"] == "1"
+    assert (told["Moved"], told["New"], told["Ending"]) == ("45", "1", "2")
+    assert told["CPUs"] == "2 reserved of 8 (25%)"
+    assert told["gpu"] == "1 reserved of 4"
+    assert told["Room for web"] == "1 more task"
+    assert told["Room for db"] == "at least 9 more tasks"
+    assert told["Spare"] == "not a: 3 tasks would find no place"
+    assert any(line.strip() == "2 nodes with fewer tasks not tried" for line in lines)
+    first = next(index for index, line in enumerate(lines) if line.startswith("TASK "))
+    assert re.split("  +", lines[first + 1]) == ["lost.1", "a", "-", "no node fits"]
+    assert lines[first + 2].startswith("web.0 ")
+    assert lines[-1] == "and 7 tasks more: --format json has all"
+    whole = rows(run("whatif", "--lose-node", "a", "--format", "json"))
+    assert len(whole["tasks"]) == 47
+    assert whole["headroom"][1] == {"service": "db", "tasks": 9, "more": True}
+
+
+def test_imagining_nothing_is_a_slip(run: Run) -> None:
+    assert "nothing to imagine" in run("whatif", code=2).stderr
+    assert "write NAME=NUMBER" in run("whatif", "--scale", "web", code=2).stderr
 
 
 # --- the rest ---

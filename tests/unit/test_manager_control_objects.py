@@ -216,6 +216,10 @@ def test_what_is_asked_of_a_node_changes_by_what_is_named() -> None:
     assert change.applied(spec) == NodeSpec(reserved_for=("a", "c"), volumes=("u",), task_slots=4)
     assert NodeChange(task_slots=0).applied(spec).task_slots == 0
     assert NodeChange().applied(spec) == spec
+    full = msgspec.structs.replace(
+        spec, volumes=tuple(sorted(f"v{number}" for number in range(300)))
+    )
+    assert NodeChange(reserve_for=["a"]).applied(full) == full
 
 
 @pytest.mark.parametrize(

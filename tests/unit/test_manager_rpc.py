@@ -7,7 +7,7 @@ import grpc
 import pytest
 from grpc import aio
 
-from cluster import status
+from cluster import codec, status
 from cluster.api.v1 import control_pb2, types_pb2
 from cluster.errors import (
     ClusterError,
@@ -21,12 +21,30 @@ from cluster.errors import (
     StateError,
     UnavailableError,
 )
-from cluster.model import Availability, NodeId, ServiceId, Task, TaskId
+from cluster.model import (
+    Availability,
+    ContainerSpec,
+    NodeId,
+    ServiceId,
+    ServiceSpec,
+    Task,
+    TaskId,
+    TaskSpec,
+)
+from cluster.resources import Resources
 from manager.control.explaining import Told
 from manager.control.nodes import NodeChange
+from manager.control.outlook import Fate, Outlook, Room
 from manager.control.summaries import TaskSummary
 from manager.control.tasks import NodeVerdict, TaskExplanation
-from manager.rpc.messages import availability_from, explanation, node_change_from
+from manager.control.whatif import Asked
+from manager.rpc.messages import (
+    asked_from,
+    availability_from,
+    explanation,
+    node_change_from,
+    outlook,
+)
 from manager.rpc.refusals import refusals
 from manager.store.interface import (
     GuardFailedError,
@@ -189,3 +207,51 @@ def test_an_explanation_leaves_with_all_that_it_says() -> None:
     assert message.nearest == "host-b: down"
     assert list(message.fixes) == ["free 1 CPU on host-b"]
     assert message.preference == "host-a comes first"
+
+
+def test_what_is_imagined_arrives_and_what_would_be_leaves_whole() -> None:
+    spec = ServiceSpec(name="s_web", task=TaskSpec(container=ContainerSpec(image="web")))
+    assert asked_from(control_pb2.WhatIfRequest()) == Asked(scale={})
+    whole = control_pb2.WhatIfRequest(
+        lose_nodes=["a"],
+        lose_where=["node.id == b"],
+        drain_nodes=["c"],
+        scale={"web": 0},
+        stack="s",
+        services=[codec.to_wire(spec, types_pb2.ServiceSpec)],
+        headroom=["d"],
+        spare=True,
+    )
+    assert asked_from(whole) == Asked(
+        lose_nodes=("a",),
+        lose_where=("node.id == b",),
+        drain_nodes=("c",),
+        scale={"web": 0},
+        stack="s",
+        services=(spec,),
+        headroom=("d",),
+        spare=True,
+    )
+    message = outlook(
+        Outlook(
+            fates=(Fate("web.1", "a", "b"), Fate("web.2", "a", "", "no room")),
+            staying=3,
+            ending=4,
+            rooms=(Room("web", 5, more=True),),
+            indispensable=(("a", 6),),
+            untried=7,
+            capacity=Resources(cpu_nanos=8),
+            reserved=Resources(generic={"gpu": 9}),
+            revision=10,
+        )
+    )
+    assert [(t.name, t.from_node, t.to_node, t.reason) for t in message.tasks] == [
+        ("web.1", "a", "b", ""),
+        ("web.2", "a", "", "no room"),
+    ]
+    assert (message.tasks_staying, message.tasks_ending) == (3, 4)
+    (room,), (node,) = message.headroom, message.indispensable
+    assert (room.service, room.tasks, room.more) == ("web", 5, True)
+    assert (node.hostname, node.tasks, message.nodes_untried) == ("a", 6, 7)
+    assert (message.capacity.cpu_nanos, message.reserved.generic["gpu"]) == (8, 9)
+    assert message.revision == 10

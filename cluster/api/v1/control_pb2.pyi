@@ -1185,6 +1185,240 @@ class ExplainTaskResponse(_message.Message):
 Global___ExplainTaskResponse: _TypeAlias = ExplainTaskResponse  # noqa: Y015
 
 @_typing.final
+class WhatIfRequest(_message.Message):
+    """What is imagined; all of it at once."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class ScaleEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    LOSE_NODES_FIELD_NUMBER: _builtins.int
+    LOSE_WHERE_FIELD_NUMBER: _builtins.int
+    DRAIN_NODES_FIELD_NUMBER: _builtins.int
+    SCALE_FIELD_NUMBER: _builtins.int
+    STACK_FIELD_NUMBER: _builtins.int
+    SERVICES_FIELD_NUMBER: _builtins.int
+    HEADROOM_FIELD_NUMBER: _builtins.int
+    SPARE_FIELD_NUMBER: _builtins.int
+    stack: _builtins.str
+    """of the services"""
+    spare: _builtins.bool
+    """whether any one more node could be lost"""
+    @_builtins.property
+    def lose_nodes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """references: they are down, and their tasks with them"""
+
+    @_builtins.property
+    def lose_where(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """constraints: nodes that meet one of them are down"""
+
+    @_builtins.property
+    def drain_nodes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """references: their tasks move elsewhere"""
+
+    @_builtins.property
+    def scale(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """reference of a service to its replicas"""
+
+    @_builtins.property
+    def services(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.ServiceSpec]:
+        """as if they were deployed, new ones and changed ones"""
+
+    @_builtins.property
+    def headroom(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """references: how many more tasks of these would fit"""
+
+    def __init__(
+        self,
+        *,
+        lose_nodes: _abc.Iterable[_builtins.str] | None = ...,
+        lose_where: _abc.Iterable[_builtins.str] | None = ...,
+        drain_nodes: _abc.Iterable[_builtins.str] | None = ...,
+        scale: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        stack: _builtins.str = ...,
+        services: _abc.Iterable[_types_pb2.ServiceSpec] | None = ...,
+        headroom: _abc.Iterable[_builtins.str] | None = ...,
+        spare: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["drain_nodes", b"drain_nodes", "headroom", b"headroom", "lose_nodes", b"lose_nodes", "lose_where", b"lose_where", "scale", b"scale", "services", b"services", "spare", b"spare", "stack", b"stack"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WhatIfRequest: _TypeAlias = WhatIfRequest  # noqa: Y015
+
+@_typing.final
+class ImaginedTask(_message.Message):
+    """A task that would not stay as it is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    FROM_NODE_FIELD_NUMBER: _builtins.int
+    TO_NODE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """"web.3"; of a global service "web.host1" """
+    from_node: _builtins.str
+    """by name; empty: it is new, or waits already"""
+    to_node: _builtins.str
+    """by name; empty: it would find no place"""
+    reason: _builtins.str
+    """why it would find none"""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        from_node: _builtins.str = ...,
+        to_node: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_node", b"from_node", "name", b"name", "reason", b"reason", "to_node", b"to_node"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImaginedTask: _TypeAlias = ImaginedTask  # noqa: Y015
+
+@_typing.final
+class Headroom(_message.Message):
+    """How many more tasks of a service would fit, after all that is imagined."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVICE_FIELD_NUMBER: _builtins.int
+    TASKS_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
+    service: _builtins.str
+    """full name"""
+    tasks: _builtins.int
+    """more than there would be"""
+    more: _builtins.bool
+    """that was as far as was counted: there is room for more"""
+    def __init__(
+        self,
+        *,
+        service: _builtins.str = ...,
+        tasks: _builtins.int = ...,
+        more: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["more", b"more", "service", b"service", "tasks", b"tasks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Headroom: _TypeAlias = Headroom  # noqa: Y015
+
+@_typing.final
+class IndispensableNode(_message.Message):
+    """A node that could not be spared."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOSTNAME_FIELD_NUMBER: _builtins.int
+    TASKS_FIELD_NUMBER: _builtins.int
+    hostname: _builtins.str
+    """by name"""
+    tasks: _builtins.int
+    """that would find no place without it"""
+    def __init__(
+        self,
+        *,
+        hostname: _builtins.str = ...,
+        tasks: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hostname", b"hostname", "tasks", b"tasks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IndispensableNode: _TypeAlias = IndispensableNode  # noqa: Y015
+
+@_typing.final
+class WhatIfResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASKS_FIELD_NUMBER: _builtins.int
+    TASKS_STAYING_FIELD_NUMBER: _builtins.int
+    TASKS_ENDING_FIELD_NUMBER: _builtins.int
+    HEADROOM_FIELD_NUMBER: _builtins.int
+    INDISPENSABLE_FIELD_NUMBER: _builtins.int
+    CAPACITY_FIELD_NUMBER: _builtins.int
+    RESERVED_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    NODES_UNTRIED_FIELD_NUMBER: _builtins.int
+    tasks_staying: _builtins.int
+    """those that would"""
+    tasks_ending: _builtins.int
+    """those that nobody would want any more"""
+    revision: _builtins.int
+    """of the store, that the answer reflects"""
+    nodes_untried: _builtins.int
+    """for `indispensable`, because there are so many"""
+    @_builtins.property
+    def tasks(self) -> _containers.RepeatedCompositeFieldContainer[Global___ImaginedTask]:
+        """those that would not stay as they are, by name"""
+
+    @_builtins.property
+    def headroom(self) -> _containers.RepeatedCompositeFieldContainer[Global___Headroom]:
+        """in the order asked for"""
+
+    @_builtins.property
+    def indispensable(self) -> _containers.RepeatedCompositeFieldContainer[Global___IndispensableNode]:
+        """if it was asked for: none is as it should be"""
+
+    @_builtins.property
+    def capacity(self) -> _types_pb2.Resources:
+        """of the nodes that would be left"""
+
+    @_builtins.property
+    def reserved(self) -> _types_pb2.Resources:
+        """there"""
+
+    def __init__(
+        self,
+        *,
+        tasks: _abc.Iterable[Global___ImaginedTask] | None = ...,
+        tasks_staying: _builtins.int = ...,
+        tasks_ending: _builtins.int = ...,
+        headroom: _abc.Iterable[Global___Headroom] | None = ...,
+        indispensable: _abc.Iterable[Global___IndispensableNode] | None = ...,
+        capacity: _types_pb2.Resources | None = ...,
+        reserved: _types_pb2.Resources | None = ...,
+        revision: _builtins.int = ...,
+        nodes_untried: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "reserved", b"reserved"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "headroom", b"headroom", "indispensable", b"indispensable", "nodes_untried", b"nodes_untried", "reserved", b"reserved", "revision", b"revision", "tasks", b"tasks", "tasks_ending", b"tasks_ending", "tasks_staying", b"tasks_staying"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WhatIfResponse: _TypeAlias = WhatIfResponse  # noqa: Y015
+
+@_typing.final
 class DeployStackRequest(_message.Message):
     """--- stacks ---"""
 

@@ -114,6 +114,11 @@ class ControlStub:
                 request_serializer=cluster_dot_api_dot_v1_dot_control__pb2.ExplainTaskRequest.SerializeToString,
                 response_deserializer=cluster_dot_api_dot_v1_dot_control__pb2.ExplainTaskResponse.FromString,
                 _registered_method=True)
+        self.WhatIf = channel.unary_unary(
+                '/cluster.api.v1.Control/WhatIf',
+                request_serializer=cluster_dot_api_dot_v1_dot_control__pb2.WhatIfRequest.SerializeToString,
+                response_deserializer=cluster_dot_api_dot_v1_dot_control__pb2.WhatIfResponse.FromString,
+                _registered_method=True)
         self.DeployStack = channel.unary_unary(
                 '/cluster.api.v1.Control/DeployStack',
                 request_serializer=cluster_dot_api_dot_v1_dot_control__pb2.DeployStackRequest.SerializeToString,
@@ -248,6 +253,13 @@ class ControlServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WhatIf(self, request, context):
+        """Tell what the scheduler would do if things were otherwise; nothing is changed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DeployStack(self, request, context):
         """Create and update all services of a stack in one transaction.
         """
@@ -363,6 +375,11 @@ def add_ControlServicer_to_server(servicer, server):
                     servicer.ExplainTask,
                     request_deserializer=cluster_dot_api_dot_v1_dot_control__pb2.ExplainTaskRequest.FromString,
                     response_serializer=cluster_dot_api_dot_v1_dot_control__pb2.ExplainTaskResponse.SerializeToString,
+            ),
+            'WhatIf': grpc.unary_unary_rpc_method_handler(
+                    servicer.WhatIf,
+                    request_deserializer=cluster_dot_api_dot_v1_dot_control__pb2.WhatIfRequest.FromString,
+                    response_serializer=cluster_dot_api_dot_v1_dot_control__pb2.WhatIfResponse.SerializeToString,
             ),
             'DeployStack': grpc.unary_unary_rpc_method_handler(
                     servicer.DeployStack,
@@ -822,6 +839,33 @@ class Control:
             '/cluster.api.v1.Control/ExplainTask',
             cluster_dot_api_dot_v1_dot_control__pb2.ExplainTaskRequest.SerializeToString,
             cluster_dot_api_dot_v1_dot_control__pb2.ExplainTaskResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WhatIf(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cluster.api.v1.Control/WhatIf',
+            cluster_dot_api_dot_v1_dot_control__pb2.WhatIfRequest.SerializeToString,
+            cluster_dot_api_dot_v1_dot_control__pb2.WhatIfResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -61,6 +61,8 @@ class ControlStub:
     GetTask: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetTaskRequest, _control_pb2.GetTaskResponse]
     ExplainTask: _grpc.UnaryUnaryMultiCallable[_control_pb2.ExplainTaskRequest, _control_pb2.ExplainTaskResponse]
     """Tell, node by node, why a task is or is not there."""
+    WhatIf: _grpc.UnaryUnaryMultiCallable[_control_pb2.WhatIfRequest, _control_pb2.WhatIfResponse]
+    """Tell what the scheduler would do if things were otherwise; nothing is changed."""
     DeployStack: _grpc.UnaryUnaryMultiCallable[_control_pb2.DeployStackRequest, _control_pb2.DeployStackResponse]
     """Create and update all services of a stack in one transaction."""
     ListStacks: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListStacksRequest, _control_pb2.ListStacksResponse]
@@ -97,6 +99,8 @@ class ControlAsyncStub(ControlStub):
     GetTask: _aio.UnaryUnaryMultiCallable[_control_pb2.GetTaskRequest, _control_pb2.GetTaskResponse]  # type: ignore[assignment]
     ExplainTask: _aio.UnaryUnaryMultiCallable[_control_pb2.ExplainTaskRequest, _control_pb2.ExplainTaskResponse]  # type: ignore[assignment]
     """Tell, node by node, why a task is or is not there."""
+    WhatIf: _aio.UnaryUnaryMultiCallable[_control_pb2.WhatIfRequest, _control_pb2.WhatIfResponse]  # type: ignore[assignment]
+    """Tell what the scheduler would do if things were otherwise; nothing is changed."""
     DeployStack: _aio.UnaryUnaryMultiCallable[_control_pb2.DeployStackRequest, _control_pb2.DeployStackResponse]  # type: ignore[assignment]
     """Create and update all services of a stack in one transaction."""
     ListStacks: _aio.UnaryUnaryMultiCallable[_control_pb2.ListStacksRequest, _control_pb2.ListStacksResponse]  # type: ignore[assignment]
@@ -226,6 +230,14 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_control_pb2.ExplainTaskResponse, _abc.Awaitable[_control_pb2.ExplainTaskResponse]]:
         """Tell, node by node, why a task is or is not there."""
+
+    @_abc_1.abstractmethod
+    def WhatIf(
+        self,
+        request: _control_pb2.WhatIfRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.WhatIfResponse, _abc.Awaitable[_control_pb2.WhatIfResponse]]:
+        """Tell what the scheduler would do if things were otherwise; nothing is changed."""
 
     @_abc_1.abstractmethod
     def DeployStack(
