@@ -5,18 +5,23 @@ time, kept in a journal, and can be taken back to any earlier point: gangs and b
 before they are decided.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
 
 from cluster.model import NodeId, ServiceId
-from scheduler.arrays import Bools, Ints
+from scheduler.arrays import Bools, Floats, Ints
 from scheduler.demand import EVERY_ADDRESS, NO_SERVICE, Demand, HostPort
+from scheduler.dimensions import Amounts
 from scheduler.snapshot import Snapshot
 from scheduler.table import need_columns
 from scheduler.terrain import NOWHERE
+
+# Sizes of which is remembered how they fit: waiting classes often have sizes in common, and then
+# only what was booked in between is looked at. Sixteen bytes per node each.
+FITS_KEPT_MAX = 64
 
 K = TypeVar("K")
 E = TypeVar("E")
@@ -57,6 +62,36 @@ class Packed:
     services: Sequence[Sequence[ServiceId]]
 
 
+@dataclass(frozen=True, slots=True)
+class Size:
+    """What a task takes of the block of columns of a board.
+
+    Attributes:
+        vector: (column, 1), of each column.
+        at: the columns that it is limited by.
+        amounts: (column, 1), of each of these.
+    """
+
+    vector: Ints
+    at: Ints
+    amounts: Ints
+
+
+@dataclass(slots=True)
+class Fit:
+    """What tasks of one size come to on each node.
+
+    Attributes:
+        limits: how many there is room for.
+        seen: bookings that are allowed for.
+        leftover: what one of them would leave; None while nobody asked.
+    """
+
+    limits: Ints
+    seen: int
+    leftover: Floats | None = None
+
+
 class Board:
     """The nodes of a snapshot and, laid over them, what the plan so far puts there.
 
@@ -75,9 +110,9 @@ class Board:
     ) -> None:
         self.snapshot = snapshot
         self.table = table = snapshot.table
-        self.free = table.free.copy()
-        self.slots = table.slots.copy()
-        self.task_count = table.task_count.copy()
+        # One block, so that a booking is one step: free room, slots, then the tasks there are.
+        self._state = np.vstack([table.free, table.slots, table.task_count])
+        self.free, self.slots, self.task_count = self._state[:-2], self._state[-2], self._state[-1]
         self._service_ids = service_ids or {}
         self._journal: list[Booking | Packed] = []
         self._planned: dict[ServiceId, list[tuple[Ints, Ints]]] = {}
@@ -86,6 +121,9 @@ class Board:
         self._ports: dict[tuple[int, str], list[tuple[str, Ints]]] = {}
         self._settled: dict[str, int] = {}
         self._allowed: dict[tuple[object, ...], Ints] = {}
+        self._fits: dict[Amounts, Fit] = {}
+        self._sizes: dict[Amounts, Size] = {}
+        self._touched: list[Ints] = []
 
     # --- what stands ---------------------------------------------------------------------------
 
@@ -98,6 +136,32 @@ class Board:
             self._allowed[demand.terrain] = rows
         return rows
 
+    def limits(self, need: Amounts) -> Ints | None:
+        """Return how many tasks of a size each node has room for; None if no node ever has.
+
+        It may be less than 1 where there is none.
+        """
+        fit = self._fit(need)
+        return None if fit is None else fit.limits
+
+    def leftover(self, need: Amounts) -> Floats:
+        """Return ``leftover_at`` for every node and one task; where it does not fit, anything."""
+        fit = self._fit(need)
+        assert fit is not None, "asked only of sizes that fit somewhere"
+        if fit.leftover is None:
+            fit.leftover = self.leftover_at(need, slice(None), 1)
+        return fit.leftover
+
+    def leftover_at(self, need: Amounts, rows: Ints | slice, tasks: Ints | int) -> Floats:
+        """Return the sum of squares of what is left of nodes after some tasks of a size.
+
+        As shares of the nodes, over all dimensions.
+        """
+        left = self.free[:, rows] - self._size(need).vector[:-2] * tasks
+        shares = left * self.table.per_unit[:, rows]
+        shares *= shares
+        return _added_up(shares)
+
     def has_tasks_of(self, service_id: ServiceId) -> bool:
         """Tell whether any node has a task of the service, planned ones included."""
         return (
@@ -105,6 +169,12 @@ class Board:
             or service_id in self._planned
             or service_id in self._single
         )
+
+    def replicas_or_none(self, service_id: ServiceId) -> Ints | None:
+        """Return ``replicas``, or None if there are none anywhere; tasks of no service are none."""
+        if service_id == NO_SERVICE or not self.has_tasks_of(service_id):
+            return None
+        return self.replicas(service_id)
 
     def replicas(self, service_id: ServiceId) -> Ints:
         """Return the tasks of a service on each node, planned ones included."""
@@ -203,16 +273,76 @@ class Board:
             else:
                 self._enter(last, -1)
 
+    def set_aside(self, row: int, amounts: Mapping[str, int]) -> dict[str, int]:
+        """Take room out of what is left for others; return how much there was of it."""
+        taken: dict[str, int] = {}
+        for name, amount in amounts.items():
+            index = self.table.dimensions.get(name)
+            column = self.slots if index is None else self.free[index]
+            taken[name] = max(0, min(amount, int(column[row])))
+            column[row] -= taken[name]
+        self._touched.append(np.array([row], dtype=np.int64))
+        return taken
+
+    def _size(self, need: Amounts) -> "Size":
+        """Return a size as columns; its dimensions are those of the table."""
+        size = self._sizes.get(need)
+        if size is None:
+            needs = self.table.needs(need) or ()
+            vector = np.zeros((len(self._state), 1), dtype=np.int64)
+            vector[[index for index, _ in needs], 0] = [amount for _, amount in needs]
+            vector[-2:, 0] = 1, -1  # a slot less, a task more
+            at = [*(index for index, _ in needs), len(self.free)]
+            size = Size(vector, np.array(at), vector[at])
+            if len(self._sizes) >= FITS_KEPT_MAX:
+                self._sizes.clear()
+            self._sizes[need] = size
+        return size
+
+    def _fit(self, need: Amounts) -> "Fit | None":
+        """Return what is known of a size, brought up to date where something was booked."""
+        fit = self._fits.get(need)
+        if fit is None:
+            if self.table.needs(need) is None:
+                return None
+            if len(self._fits) >= FITS_KEPT_MAX:
+                del self._fits[next(iter(self._fits))]
+            limits = self._limits(need, slice(None))
+            fit = self._fits[need] = Fit(limits, len(self._touched))
+            return fit
+        if fit.seen == len(self._touched):
+            return fit
+        stale = self._touched[fit.seen :]
+        fit.seen = len(self._touched)
+        rows = stale[0] if len(stale) == 1 else np.concatenate(stale)
+        if 2 * len(rows) > len(self.table):
+            fit.limits, fit.leftover = self._limits(need, slice(None)), None
+            return fit
+        fit.limits[rows] = self._limits(need, rows)
+        if fit.leftover is not None:
+            fit.leftover[rows] = self.leftover_at(need, rows, 1)
+        return fit
+
+    def _limits(self, need: Amounts, rows: Ints | slice) -> Ints:
+        size = self._size(need)
+        if isinstance(rows, slice):
+            each = self._state[size.at]
+        else:
+            each = self._state[size.at[:, None], rows]
+        each //= size.amounts
+        limits: Ints = each.min(axis=0)
+        return limits
+
     def _enter(self, booking: Booking, sign: int) -> None:
-        demand, rows, counts = booking.demand, booking.rows, booking.counts
-        for index, amount in self.table.needs(demand.need) or ():
-            self.free[index, rows] -= counts * (sign * amount)
-        self.slots[rows] -= sign * counts
-        self.task_count[rows] += sign * counts
+        rows, counts = booking.rows, booking.counts
+        vector = self._size(booking.demand.need).vector
         if sign > 0:
+            self._state[:, rows] -= vector * counts
             self._journal.append(booking)
         else:
+            self._state[:, rows] += vector * counts
             self._journal.pop()
+        self._touched.append(rows)
         self._note(booking, sign)
 
     def _enter_packed(self, packed: Packed, sign: int) -> None:
@@ -222,6 +352,7 @@ class Board:
             if amounts.any():
                 np.subtract.at(self.free[index], rows, sign * np.repeat(amounts, packed.counts))
         per_row = np.bincount(rows, minlength=len(table))
+        self._touched.append(np.flatnonzero(per_row))
         self.slots -= sign * per_row
         self.task_count += sign * per_row
         end = 0
@@ -274,6 +405,14 @@ class Board:
         places = self.table.terrain.places(topology)
         full = np.bincount(places, weights=column) > 0
         return full[places] & (places > NOWHERE)
+
+
+def _added_up(rows: Floats) -> Floats:
+    """Add up rows, always in the same order, so that equal nodes get equal sums."""
+    total: Floats = rows[0].copy()
+    for row in rows[1:]:
+        total += row
+    return total
 
 
 def _overlaps(address: str, held: Sequence[str]) -> bool:

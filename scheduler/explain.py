@@ -14,7 +14,7 @@ from cluster.model import NO_NODE, NodeId, Strategy
 from scheduler.arrays import Ints
 from scheduler.board import Board
 from scheduler.demand import Demand
-from scheduler.filters import all_reasons
+from scheduler.filters import judge
 from scheduler.fixes import Fix, fixes
 from scheduler.plan import Counted, Reason, ReasonKind, count
 from scheduler.rank import Ranks, share_of
@@ -106,19 +106,19 @@ def explain(
     table = board.table
     if node_id and node_id not in table.rows:
         return Explanation((), (Verdict(node_id, node_id, (Reason(ReasonKind.GONE),)),))
-    asked = [table.rows[node_id]] if node_id else range(len(table))
-    reasons = all_reasons(demand, board)
-    takers = np.array([row for row in asked if not reasons[row]], dtype=np.int64)
-    misses = [row for row in asked if reasons[row]]
-    distances = [_distance(demand, reasons[row]) for row in misses]
-    order = sorted(range(len(misses)), key=lambda index: (*distances[index], misses[index]))
-    nodes = table.nodes
-    verdicts = _ranked(board, demand, takers, strategy)
-    verdicts += [
-        Verdict(nodes[row].id, nodes[row].name, tuple(reasons[row]))
-        for row in (misses[index] for index in order)
-    ]
-    mends = () if len(takers) else fixes(board, demand, {row: reasons[row] for row in misses})
+    judged = judge(demand, board)
+    asked = np.ones(len(table), dtype=np.bool_)
+    if node_id:
+        asked[:] = False
+        asked[table.rows[node_id]] = True
+    refused = asked & np.array([bool(reasons) for reasons in judged.reasons], dtype=np.bool_)
+    misses = np.flatnonzero(refused)
+    order = np.lexsort([misses, judged.short[misses], judged.lasting[misses]])
+    verdicts = _ranked(board, demand, np.flatnonzero(asked & ~refused), strategy)
+    mends = () if verdicts else fixes(board, demand, judged, misses.tolist())
+    for row in misses[order].tolist():
+        node = table.nodes[row]
+        verdicts.append(Verdict(node.id, node.name, tuple(judged.reasons[row])))
     return Explanation((), tuple(verdicts), mends)
 
 
@@ -126,7 +126,8 @@ def _ranked(board: Board, demand: Demand, takers: Ints, strategy: Strategy) -> l
     """Return the verdicts of nodes that would take the task, the best first."""
     if not len(takers):
         return []
-    ranks = Ranks(board, demand, takers, share_of(board, demand, 1), strategy)
+    share = share_of(board, board.replicas_or_none(demand.service_id), 1)
+    ranks = Ranks(board, demand, takers, share, strategy)
     at = np.arange(len(takers))
     columns = ranks.columns(at)
     order = np.lexsort([column for _, column in reversed(columns)])
@@ -137,14 +138,3 @@ def _ranked(board: Board, demand: Demand, takers: Ints, strategy: Strategy) -> l
     return [
         Verdict(nodes[index].id, nodes[index].name, rank=terms[index]) for index in order.tolist()
     ]
-
-
-def _distance(demand: Demand, reasons: list[Reason]) -> tuple[int, float]:
-    """Return how far a node is from taking the task: first what room alone cannot mend.
-
-    Missing room is measured as a share of what is needed, added up over the dimensions.
-    """
-    lasting = sum(1 for reason in reasons if reason.kind is not ReasonKind.ROOM)
-    need = dict(demand.need)
-    short = (part for reason in reasons for part in reason.missing)
-    return lasting, sum(amount / need.get(name, 1) for name, amount in short)

@@ -59,7 +59,7 @@ def choose(
         strategy: of a demand that does not say.
         services: of each task, if they differ.
     """
-    share = share_of(board, demand, count)
+    share = share_of(board, board.replicas_or_none(demand.service_id), count)
     parts: list[Ints] = []
     left = count
     while left:
@@ -86,31 +86,23 @@ def choose(
 def candidates(board: Board, demand: Demand, count: int) -> Candidates:
     """Return the nodes that take a task now, and how many of *count*."""
     rows = board.allowed(demand)
-    needs = board.table.needs(demand.need)
-    if needs is None:
+    room = board.limits(demand.need)
+    if room is None:
         return Candidates(rows[:0], rows[:0])
-    if len(rows) == len(board.table):
-        limits = np.minimum(board.slots, count)
-        for index, amount in needs:
-            np.minimum(limits, board.free[index] // amount, out=limits)
-    else:
-        limits = np.minimum(board.slots[rows], count)
-        for index, amount in needs:
-            np.minimum(limits, board.free[index][rows] // amount, out=limits)
-    if demand.max_replicas_per_node and board.has_tasks_of(demand.service_id):
-        here = board.replicas(demand.service_id)[rows]
-        np.minimum(limits, demand.max_replicas_per_node - here, out=limits)
-    elif demand.max_replicas_per_node:
-        np.minimum(limits, demand.max_replicas_per_node, out=limits)
+    limits = np.minimum(room if len(rows) == len(board.table) else room[rows], count)
+    if demand.max_replicas_per_node:
+        here = board.replicas_or_none(demand.service_id)
+        left = demand.max_replicas_per_node - (0 if here is None else here[rows])
+        np.minimum(limits, left, out=limits)
     if demand.ports:
         np.minimum(limits, 1, out=limits)
     for refuses in PASSING:
         for refusal in refuses(demand, board):
             limits[refusal.nodes[rows]] = 0
-    alive = limits > 0
-    if alive.all():
+    if limits.min(initial=1) > 0:
         return Candidates(rows, limits)
-    return Candidates(rows[alive], limits[alive])
+    takes = limits > 0
+    return Candidates(rows[takes], limits[takes])
 
 
 def is_restless(board: Board, demand: Demand, ranks: Ranks) -> bool:
@@ -181,8 +173,8 @@ def _best(ranks: Ranks, at: Ints) -> Ints:
     """Return the one candidate with the smallest rank."""
     if ranks.failing is not None:
         at = _smallest(at, ranks.failing[at])
-    for branches in ranks.spread:
-        at = _smallest(at, branches.counts[branches.codes[at]])
+    for level in ranks.spread:
+        at = _smallest(at, level.counts[level.codes[at]])
     for name in ranks.names:
         if len(at) == 1:
             break
@@ -203,9 +195,9 @@ def _spread(ranks: Ranks, at: Ints, limits: Ints, count: int, depth: int) -> Ent
     if depth == len(ranks.spread):
         return _nodes(ranks, at, limits, count)
     counts = ranks.spread[depth].counts
-    members, inside, starts = _by_branch(ranks, at, depth)
+    members, branches, starts = _by_branch(ranks, at, depth)
     room = np.add.reduceat(np.minimum(limits[members], count), starts)
-    levels = counts[inside[starts]]
+    levels = counts[branches]
     quotas, top = _quotas(levels, np.minimum(room, count), count)
     wanted = quotas + ((levels <= top) & (levels + room > top))
     entries = _inside(ranks, members, limits, starts=starts, wanted=wanted, depth=depth)
@@ -216,12 +208,14 @@ def _spread(ranks: Ranks, at: Ints, limits: Ints, count: int, depth: int) -> Ent
 
 def _by_branch(ranks: Ranks, at: Ints, depth: int) -> tuple[Ints, Ints, Ints]:
     """Return candidates by branch, the branch of each, and where each branch begins."""
-    branches = ranks.spread[depth]
-    if len(at) == len(branches.order):  # all nodes there are
-        return branches.order, branches.codes[branches.order], branches.starts
-    inside = branches.codes[at]
+    level = ranks.spread[depth]
+    if ranks.is_all and len(at) == len(ranks.rows):
+        order, starts = level.branches.order, level.branches.starts
+        return order, level.codes[order[starts]], starts
+    inside = level.codes[at]
     order = in_groups(inside)
-    return at[order], inside[order], starts_of(inside[order])
+    starts = starts_of(inside[order])
+    return at[order], inside[order[starts]], starts
 
 
 def _inside(
@@ -255,23 +249,23 @@ def _inside(
 def _best_of_each(ranks: Ranks, members: Ints, starts: Ints) -> Ints:
     """Return, of each branch, the node that is packed first if no share stands in the way."""
     leftover = ranks.leftover(members)
-    empty = ranks.tasks[members] == 0
-    sizes = np.diff(np.append(starts, len(members)))
-    used = np.where(empty, np.inf, leftover)
+    sizes = np.append(starts[1:], len(members)) - starts
+    used = np.where(ranks.tasks[members] == 0, np.inf, leftover)
     least = np.minimum.reduceat(used, starts)
-    if np.isinf(least).any():
-        none_used = np.isinf(least)
+    none_used = np.isinf(least)
+    if none_used.any():
         least = np.where(none_used, np.minimum.reduceat(leftover, starts), least)
         used = np.where(np.repeat(none_used, sizes), leftover, used)
     hits = np.flatnonzero(used == np.repeat(least, sizes))
-    return members[hits[np.searchsorted(hits, starts)]]
+    best: Ints = members[hits[np.searchsorted(hits, starts)]]
+    return best
 
 
 def _levels(ranks: Ranks, entries: Entries, depth: int) -> Ints:
     """Return how many tasks the branch of each entry had at *depth* when it came."""
-    branches = ranks.spread[depth]
-    inside = branches.codes[entries.at]
-    return branches.counts[inside] + _occurrence(inside)
+    level = ranks.spread[depth]
+    inside = level.codes[entries.at]
+    return level.counts[inside] + _occurrence(inside)
 
 
 def _nodes(ranks: Ranks, at: Ints, limits: Ints, count: int) -> Entries:
@@ -300,11 +294,13 @@ def _nodes(ranks: Ranks, at: Ints, limits: Ints, count: int) -> Entries:
 
 def _packed(ranks: Ranks, at: Ints, limits: Ints, count: int) -> Entries:
     """Fill nodes one after the other, up to the share; then serve them in turns."""
-    within = limits[at]
+    within = limits[at] if len(at) < len(limits) else limits
     if ranks.counts:
-        within = np.minimum(within, np.maximum(ranks.share - ranks.level()[at], 0))
+        room = ranks.share if ranks.replicas is None else ranks.share - ranks.replicas[at]
+        within = np.minimum(within, np.maximum(room, 0))
     order = _order(ranks, at, within, count)
-    taken = np.minimum(within[order], np.maximum(count - _before(within[order]), 0))
+    asked = within[order]
+    taken = np.minimum(asked, np.maximum(count - _before(asked), 0))
     full = Entries(np.repeat(at[order], taken), _runs(taken))
     left = count - len(full.at)
     if not left:
@@ -317,17 +313,21 @@ def _packed(ranks: Ranks, at: Ints, limits: Ints, count: int) -> Entries:
 
 def _order(ranks: Ranks, at: Ints, within: Ints, count: int) -> Ints:
     """Return the order in which nodes are filled; without those that are not needed."""
-    takers = np.flatnonzero(within > 0)
     names = [name for name in ranks.names if name != "beyond"]
     if names != ["empty", "leftover"]:
+        takers = np.flatnonzero(within > 0)
         return takers[np.lexsort([ranks.term(name, at[takers]) for name in reversed(names)])]
-    in_use = ranks.tasks[at[takers]] > 0
+    tasks = ranks.tasks[at] if len(at) < len(ranks.tasks) else ranks.tasks
     parts: list[Ints] = []
-    for part in (takers[in_use], takers[~in_use]):
+    for is_empty in (False, True):
+        part = np.flatnonzero(tasks == 0) if is_empty else np.flatnonzero(tasks)
+        part = part[within[part] > 0]
         if len(part) and count > 0:
             parts.append(part[_sorted(ranks.leftover(at[part]), within[part], count)])
             count -= int(within[parts[-1]].sum())
-    return np.concatenate(parts) if parts else takers
+        if count <= 0:
+            break
+    return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
 
 
 def _sorted(leftover: Floats, limits: Ints, count: int) -> Ints:
@@ -353,11 +353,24 @@ def _in_turns(ranks: Ranks, at: Ints, limits: Ints, count: int, further: Ints | 
     level = (ranks.level()[at] if ranks.counts else ranks.tasks[at]) + further
     quotas, top = _quotas(level, np.minimum(limits, count), count)
     wanted = quotas + ((level <= top) & (level + limits > top))
-    chosen = np.repeat(np.arange(len(at)), wanted)
-    turn = _runs(wanted)
+    if ranks.packs:
+        chosen = np.repeat(np.arange(len(at)), wanted)
+        turn = _runs(wanted)
+        before = further[chosen] if isinstance(further, np.ndarray) else further
+        return _in_order(ranks, Entries(at[chosen], before + turn), [level[chosen] + turn], count)
+    # By count the nodes on one level are in the same order on each: sort them, not the tasks.
+    terms: list[Ints | Floats] = [at, ranks.tasks[at] - (level - further)]
+    if ranks.images is not None:
+        terms.insert(1, ranks.images[at])
+    if ranks.missed is not None:
+        terms.append(ranks.missed[at])
+    order = np.lexsort(terms)
+    chosen = np.repeat(order, wanted[order])
+    turn = _runs(wanted[order])
+    by_level = in_groups(level[chosen] + turn - int(level.min(initial=0)))[:count]
+    chosen, turn = chosen[by_level], turn[by_level]
     before = further[chosen] if isinstance(further, np.ndarray) else further
-    entries = Entries(at[chosen], before + turn)
-    return _in_order(ranks, entries, [level[chosen] + turn], count)
+    return Entries(at[chosen], before + turn)
 
 
 def _quotas(levels: Ints, limits: Ints, count: int) -> tuple[Ints, int]:
@@ -391,7 +404,7 @@ def _raised(levels: Ints, limits: Ints, level: int) -> Ints:
 def _in_order(ranks: Ranks, entries: Entries, levels: list[Ints], count: int) -> Entries:
     """Put tasks in the order in which they find their places, and take the first *count*."""
     at, further = entries
-    terms = [ranks.term(name, at, further) for name in ranks.names]
+    terms = [ranks.term(name, at, further) for name in ranks.names_of(at, further)]
     order = np.lexsort([at, *reversed(terms), *reversed(levels)])[:count]
     return Entries(at[order], further[order])
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cluster.model import Affinity, Availability, NodeState, Platform
-from scheduler.arrays import Bools, Ints
+from scheduler.arrays import Bools, Floats, Ints
 from scheduler.board import Board
 from scheduler.demand import Demand
 from scheduler.dimensions import AMOUNT_MAX, SLOTS, Amounts
@@ -169,19 +169,40 @@ def reasons_of(refused: list[Refusal], row: int) -> tuple[Reason, ...]:
     return tuple(refusal.said_of(row) for refusal in refused if refusal.nodes[row])
 
 
-def all_reasons(demand: Demand, board: Board) -> list[list[Reason]]:
-    """Return everything that keeps the task off each node."""
-    found: list[list[Reason]] = [[] for _ in board.table.ids]
+class Judgement(NamedTuple):
+    """What every node says to one task.
+
+    Attributes:
+        reasons: by row: everything that keeps the task off the node.
+        lasting: by row: how many of them are not lack of room.
+        short: by row: the missing room as shares of what is needed, added up.
+    """
+
+    reasons: list[list[Reason]]
+    lasting: Ints
+    short: Floats
+
+
+def judge(demand: Demand, board: Board) -> Judgement:
+    """Ask every filter of every node."""
+    reasons: list[list[Reason]] = [[] for _ in board.table.ids]
+    lasting = np.zeros(len(board.table), dtype=np.int64)
+    short = np.zeros(len(board.table))
     for refuses in FILTERS:
         for refusal in refuses(demand, board):
             rows = np.flatnonzero(refusal.nodes)
             if refuses is has_room:
-                for row, short in zip(rows.tolist(), _missing(demand, board, rows), strict=True):
-                    found[row].append(Reason(ReasonKind.ROOM, missing=short))
-            else:
-                for row in rows.tolist():
-                    found[row].append(refusal.said_of(row))
-    return found
+                names, amounts = _lacks(demand, board, rows)
+                whole = np.array([1, *(amount for _, amount in demand.need)], dtype=np.float64)
+                short[rows] = (amounts / whole[:, None]).sum(axis=0)
+                for row, missed in zip(rows.tolist(), _listed(names, amounts), strict=True):
+                    reasons[row].append(Reason(ReasonKind.ROOM, missing=missed))
+                continue
+            lasting += refusal.nodes
+            said = refusal.reason
+            for row in rows.tolist():
+                reasons[row].append(said if isinstance(said, Reason) else said(row))
+    return Judgement(reasons, lasting, short)
 
 
 def counted(demand: Demand, board: Board) -> tuple[Counted, ...]:
@@ -208,7 +229,7 @@ def missing(demand: Demand, board: Board, row: int) -> Amounts:
     Free room may be negative (a host's capacity shrank). That is no obstacle in a dimension in
     which nothing is needed: the task would not make it worse.
     """
-    return next(_missing(demand, board, np.array([row])))
+    return next(_listed(*_lacks(demand, board, np.array([row]))))
 
 
 def said_of(affinity: Affinity, *, met: bool) -> str:
@@ -231,9 +252,8 @@ def _short(demand: Demand, board: Board, rows: Ints) -> Iterator[Counted]:
         yield Counted(Reason(ReasonKind.ROOM, missing=least), alike.shape[1], varies)
 
 
-def _missing(demand: Demand, board: Board, rows: Ints) -> Iterator[Amounts]:
-    """Yield what each node lacks."""
-    names, amounts = _lacks(demand, board, rows)
+def _listed(names: list[str], amounts: Ints) -> Iterator[Amounts]:
+    """Yield what each node lacks, without what it does not."""
     for lacks in amounts.T.tolist():
         yield tuple((name, lack) for name, lack in zip(names, lacks, strict=True) if lack)
 

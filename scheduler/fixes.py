@@ -5,17 +5,21 @@ free its port; or let the service ask for less. Proposed is what was found to be
 that keeps a node from taking the task, so each fix works, alone.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
+from heapq import nsmallest
 
 from cluster.constraints import NODE_LABELS, Operator, matches
 from cluster.model import Availability
 from scheduler.board import Board
 from scheduler.demand import Demand
-from scheduler.dimensions import Amounts, shares, written
-from scheduler.filters import said_of
+from scheduler.dimensions import Amounts, written
+from scheduler.filters import Judgement, said_of
 from scheduler.plan import Reason, ReasonKind
+
+# Nodes that are named for one thing that could be done on each: more is no help to a reader.
+NAMED_MAX = 8
 
 # Operators that a label with the right value is sure to meet.
 _BY_VALUE = (Operator.EQUAL, Operator.IN)
@@ -64,52 +68,61 @@ class Fix:
         return f"do without: {self.subject} ({_nodes(self.node_count)})"
 
 
-def fixes(board: Board, demand: Demand, refused: Mapping[int, list[Reason]]) -> tuple[Fix, ...]:
-    """Return every fix for a task that no node takes, the smallest first.
+def fixes(board: Board, demand: Demand, judged: Judgement, rows: Sequence[int]) -> tuple[Fix, ...]:
+    """Return fixes for a task that no node takes, the smallest first.
 
     Args:
         board: the nodes.
         demand: of the task.
-        refused: everything that keeps the task off each node, by row.
+        judged: what every node says to it.
+        rows: of the nodes that were asked.
     """
-    found: dict[tuple[FixKind, str, str], tuple[float, Fix]] = {}
-    need = dict(demand.need)
-    for row, reasons in refused.items():
-        if len(reasons) != 1:
-            continue
-        for fix in _fixes_of(board, demand, row, reasons[0]):
-            key = (fix.kind, fix.node_name and board.table.ids[row], fix.subject)
-            size = shares(fix.amounts, need)
-            if key in found:
-                known = found[key][1]
-                fix = Fix(fix.kind, fix.node_name, fix.subject, (), known.node_count + 1)  # noqa: PLW2901
-            found[key] = size, fix
-    order = sorted(
-        found.items(), key=lambda item: (item[0][0], item[1][0], -item[1][1].node_count, item[0])
-    )
-    return tuple(fix for _, (_, fix) in order)
+    alone: dict[Reason, list[int]] = {}
+    room: list[int] = []
+    for row in rows:
+        reasons = judged.reasons[row]
+        if len(reasons) == 1:
+            if reasons[0].kind is ReasonKind.ROOM:
+                room.append(row)
+            else:
+                alone.setdefault(reasons[0], []).append(row)
+    found = [
+        Fix(FixKind.FREE, board.table.nodes[row].name, amounts=judged.reasons[row][0].missing)
+        for row in nsmallest(NAMED_MAX, room, key=lambda row: (judged.short[row], row))
+    ]
+    for reason, refusing in alone.items():
+        found += _for_the_service(demand, reason, len(refusing))
+        for row in refusing[:NAMED_MAX]:
+            found += _for_the_node(board, demand, row, reason)
+    order = sorted(enumerate(found), key=lambda each: (each[1].kind, -each[1].node_count, each[0]))
+    return tuple(fix for _, fix in order)
 
 
-def _fixes_of(board: Board, demand: Demand, row: int, reason: Reason) -> list[Fix]:
-    """Return what would remove the only reason of a node."""
+def _for_the_node(board: Board, demand: Demand, row: int, reason: Reason) -> list[Fix]:
+    """Return what could be changed of a node to remove its only reason."""
     node = board.table.nodes[row]
     match reason.kind:
-        case ReasonKind.ROOM:
-            return [Fix(FixKind.FREE, node.name, amounts=reason.missing)]
         case ReasonKind.PORT:
             return [Fix(FixKind.PORT, node.name, reason.subject)]
         case ReasonKind.NODE if node.availability is not Availability.ACTIVE:
             return [Fix(FixKind.OPEN, node.name)]
-        case ReasonKind.RESERVED:
-            return [Fix(FixKind.TOLERATE, subject=reason.subject)]
         case ReasonKind.CONSTRAINT:
-            relax = Fix(FixKind.RELAX, subject=str(reason))
             labels = _labels(board, demand, row, reason.subject)
-            return [*(Fix(FixKind.LABEL, node.name, label) for label in labels), relax]
+            return [Fix(FixKind.LABEL, node.name, label) for label in labels]
+    return []
+
+
+def _for_the_service(demand: Demand, reason: Reason, count: int) -> list[Fix]:
+    """Return what the service could do to remove the only reason of so many nodes."""
+    match reason.kind:
+        case ReasonKind.RESERVED:
+            return [Fix(FixKind.TOLERATE, subject=reason.subject, node_count=count)]
         case ReasonKind.AFFINITY if not _is_own(demand, reason):
             return []
-        case ReasonKind.PLATFORM | ReasonKind.AFFINITY | ReasonKind.REPLICAS:
-            return [Fix(FixKind.RELAX, subject=str(reason))]
+        case (
+            ReasonKind.CONSTRAINT | ReasonKind.PLATFORM | ReasonKind.AFFINITY | ReasonKind.REPLICAS
+        ):
+            return [Fix(FixKind.RELAX, subject=str(reason), node_count=count)]
     return []
 
 

@@ -203,7 +203,7 @@ class Holds:
     def _distances(self, demand: Demand, rows: Ints) -> Floats:
         """Return what is missing on each node, as shares of what is needed, added up."""
         board = self._board
-        total = np.maximum(1 - board.slots[rows], 0).astype(np.float64)
+        total: Floats = np.maximum(1 - board.slots[rows], 0).astype(np.float64)
         for index, amount in board.table.needs(demand.need) or ():
             total += np.maximum(1 - board.free[index][rows] / amount, 0)
         return total
@@ -211,15 +211,7 @@ class Holds:
     # --- what is free --------------------------------------------------------------------------
 
     def _aside(self, row: int, room: Mapping[str, int]) -> Amounts:
-        """Take room out of what is left for others; return how much there was of it."""
-        board, taken = self._board, []
-        for name, amount in room.items():
-            index = board.table.dimensions.get(name)
-            column = board.slots if index is None else board.free[index]
-            part = max(0, min(amount, int(column[row])))
-            column[row] -= part
-            taken.append((name, part))
-        return tuple(taken)
+        return tuple(self._board.set_aside(row, room).items())
 
     def _free(self, row: int, hold: Hold) -> Amounts:
         """Return what nothing planned takes, in the dimensions of a hold's need."""

@@ -132,15 +132,15 @@ def _problem(board: Board, items: Sequence[Item]) -> _Problem | None:
         demand = item.demand
         if item.services or not demand.service_id:
             continue
+        replicas = board.replicas_or_none(demand.service_id)
         # No node shall get more than its share, unless there are too few nodes for that.
         nodes = max(int(np.count_nonzero(allowed[kinds[index]])), 1)
         fair = -(-len(item.task_ids) // nodes)
-        limit = max(share_of(board, demand, len(item.task_ids)), fair)
+        limit = max(share_of(board, replicas, len(item.task_ids)), fair)
         if demand.max_replicas_per_node:
             limit = min(limit, demand.max_replicas_per_node)
         limits[index] = limit
-        if board.has_tasks_of(demand.service_id):
-            replicas = board.replicas(demand.service_id)
+        if replicas is not None:
             for row in np.flatnonzero(replicas).tolist():
                 here.setdefault(row, []).append((index, int(replicas[row])))
     rows = _fill_order(board, need, dimensions, np.logical_or.reduce(allowed))

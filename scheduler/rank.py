@@ -21,6 +21,7 @@ from cluster.model import Strategy
 from scheduler.arrays import Floats, Ints
 from scheduler.board import Board
 from scheduler.demand import NO_SERVICE, Demand
+from scheduler.terrain import Branches
 
 # The loss of one node shall cost a service at most a third of its replicas: with less it would
 # need more nodes than small clusters have, and packing would have nothing left to decide.
@@ -31,31 +32,33 @@ SHARES = 3
 FAILURES_MANY = 5
 
 
-class Branches(NamedTuple):
+class Level(NamedTuple):
     """One level of spread preferences.
 
     Attributes:
         codes: of each candidate: its branch.
         counts: by branch: the tasks of the service on nodes that live.
-        order, starts: all nodes by branch, and where each branch begins.
+        branches: of all nodes.
     """
 
     codes: Ints
     counts: Ints
-    order: Ints
-    starts: Ints
+    branches: Branches
 
 
-def share_of(board: Board, demand: Demand, waiting: int) -> int:
+def share_of(board: Board, here: Ints | None, waiting: int) -> int:
     """Return how many replicas a node may hold before others are preferred.
 
     Of those on nodes that live and those waiting: replicas on a lost node are about to be
     replaced, and would be counted twice.
+
+    Args:
+        board: the nodes.
+        here: tasks of the service on each of them; None if there are none.
+        waiting: tasks to be placed.
     """
-    total = waiting
-    if demand.service_id != NO_SERVICE and board.has_tasks_of(demand.service_id):
-        total += int(board.replicas(demand.service_id)[board.table.is_alive].sum())
-    return -(-total // SHARES)
+    alive = 0 if here is None else int(here[board.table.is_alive].sum())
+    return -(-(alive + waiting) // SHARES)
 
 
 class Ranks:
@@ -66,18 +69,22 @@ class Ranks:
     Attributes:
         rows: of the nodes.
         packs: whether the class is packed rather than laid out by count.
+        is_all: whether they are all nodes there are.
         counts: whether the tasks belong to a service, whose replicas keep apart.
         replicas: of the service on each; None if it has none.
         tasks: on each.
+        names: of the terms that matter, in order; without failing and spread.
     """
 
     __slots__ = (
         "_board",
-        "_needs",
+        "_need",
         "counts",
         "failing",
         "images",
+        "is_all",
         "missed",
+        "names",
         "packs",
         "replicas",
         "rows",
@@ -87,30 +94,42 @@ class Ranks:
     )
 
     def __init__(
-        self, board: Board, demand: Demand, rows: Ints, share: int, strategy: Strategy
+        self,
+        board: Board,
+        demand: Demand,
+        rows: Ints,
+        share: int,
+        strategy: Strategy = Strategy.BINPACK,
     ) -> None:
         self.rows = rows
         self.share = share
         self.counts = demand.service_id != NO_SERVICE
         self.packs = (demand.strategy or strategy) is Strategy.BINPACK and bool(demand.need)
-        self.tasks = board.task_count[rows]
+        self.is_all = len(rows) == len(board.table)
+        self.tasks = board.task_count if self.is_all else board.task_count[rows]
         self._board = board
-        self._needs = board.table.needs(demand.need) or []
-        here: Ints | None = None
-        if demand.service_id != NO_SERVICE and board.has_tasks_of(demand.service_id):
-            here = board.replicas(demand.service_id)
+        self._need = demand.need
+        here = board.replicas_or_none(demand.service_id)
         self.replicas = None if here is None else here[rows]
         self.failing = _failing(board, demand, rows)
         self.missed = _missed(board, demand, rows)
         self.images = _without_image(board, demand, rows)
         self.spread = list(_branches(board, demand, rows, here))
+        self.names = self._names()
+
+    def _names(self) -> list[str]:
+        names = ["beyond"] if self.counts else []
+        names += [] if self.missed is None else ["missed"]
+        by_count = ["replicas", "tasks"] if self.counts else ["tasks"]
+        names += ["empty", "leftover"] if self.packs else by_count
+        return names if self.images is None else [*names, "image"]
 
     def level(self) -> Ints:
         """Return the replicas on each node, 0 for tasks that belong to no service."""
         return np.zeros(len(self.rows), dtype=np.int64) if self.replicas is None else self.replicas
 
-    def leftover(self, at: Ints | slice = slice(None), further: Ints | int = 0) -> Floats:
-        """Return how much would be left of each node, and how lopsidedly; 0 if it were full.
+    def leftover(self, at: Ints, further: Ints | int = 0) -> Floats:
+        """Return how much would be left of some nodes, and how lopsidedly; 0 if it were full.
 
         The squares of the free fractions in each dimension, added up. Squares punish a remainder
         that is large in one dimension and small in another, which no task may ever use, more
@@ -122,39 +141,33 @@ class Ranks:
             at: which of the nodes.
             further: tasks of the class that go there before.
         """
-        table, rows = self._board.table, self.rows[at]
-        needs = dict(self._needs)
-        total = np.zeros(len(rows))
-        for index in range(len(self._board.free)):
-            free = self._board.free[index][rows]
-            if index in needs:
-                free = free - needs[index] * (further + 1)
-            left = free * table.per_unit[index][rows]
-            total += left * left
-        return total
+        if isinstance(further, int) and not further:
+            found: Floats = self._board.leftover(self._need)[at if self.is_all else self.rows[at]]
+            return found
+        return self._board.leftover_at(self._need, self.rows[at], further + 1)
 
     def count_in(self, at: Ints) -> None:
         """Count tasks that went to some of the nodes into their branches."""
-        for branches in self.spread:
-            branches.counts[:] += np.bincount(branches.codes[at], minlength=len(branches.counts))
+        for level in self.spread:
+            level.counts[:] += np.bincount(level.codes[at], minlength=len(level.counts))
 
     def columns(self, at: Ints) -> list[tuple[str, Ints | Floats]]:
         """Return every term of some nodes for the next task, with its name, in order."""
         first: list[tuple[str, Ints | Floats]] = []
         if self.failing is not None:
             first.append(("failing", self.failing[at]))
-        for depth, branches in enumerate(self.spread, 1):
-            first.append((f"spread {depth}", branches.counts[branches.codes[at]]))
+        for depth, level in enumerate(self.spread, 1):
+            first.append((f"spread {depth}", level.counts[level.codes[at]]))
         return [*first, *((name, self.term(name, at)) for name in self.names)]
 
-    @property
-    def names(self) -> list[str]:
-        """The terms that matter, in order; without failing and spread."""
-        names = ["beyond"] if self.counts else []
-        names += [] if self.missed is None else ["missed"]
-        by_count = ["replicas", "tasks"] if self.counts else ["tasks"]
-        names += ["empty", "leftover"] if self.packs else by_count
-        return names if self.images is None else [*names, "image"]
+    def names_of(self, at: Ints, further: Ints) -> list[str]:
+        """Return the terms that can differ among some tasks."""
+        names = self.names
+        if names[0] == "beyond":
+            level = further if self.replicas is None else self.replicas[at] + further
+            if int(level.max(initial=0)) < self.share:
+                names = names[1:]
+        return names
 
     def term(self, name: str, at: Ints, further: Ints | int = 0) -> Ints | Floats:
         """Return one term of some nodes.
@@ -166,7 +179,9 @@ class Ranks:
         """
         match name:
             case "beyond":
-                beyond: Ints = np.maximum(self.level()[at] + further + 1 - self.share, 0)
+                level = 0 if self.replicas is None else self.replicas[at]
+                held = np.broadcast_to(level + further + 1 - self.share, at.shape)
+                beyond: Ints = np.maximum(held, 0)
                 return beyond
             case "empty":
                 return np.asarray(self.tasks[at] + further == 0, dtype=np.int64)
@@ -175,7 +190,8 @@ class Ranks:
             case "replicas":
                 return self.level()[at] + further
             case "tasks":
-                return self.tasks[at] + further
+                tasks: Ints = self.tasks[at] + further
+                return tasks
             case "missed" if self.missed is not None:
                 return self.missed[at]
             case "image" if self.images is not None:
@@ -209,15 +225,14 @@ def _without_image(board: Board, demand: Demand, rows: Ints) -> Ints | None:
     return None if not by_node else 1 - board.table.column(by_node)[rows]
 
 
-def _branches(board: Board, demand: Demand, rows: Ints, here: Ints | None) -> Iterator[Branches]:
+def _branches(board: Board, demand: Demand, rows: Ints, here: Ints | None) -> Iterator[Level]:
     """Yield each level of the tree that spread preferences span."""
     for depth in range(1, len(demand.spread) + 1):
-        codes, width, order, starts = board.table.terrain.branches(demand.spread[:depth])
+        branches = board.table.terrain.branches(demand.spread[:depth])
         if here is None:
-            counts = np.zeros(width, dtype=np.int64)
+            counts = np.zeros(branches.width, dtype=np.int64)
         else:
             alive = np.where(board.table.is_alive, here, 0)
-            counts = np.bincount(codes, weights=alive, minlength=width).astype(np.int64)
-        if len(rows) < len(codes):
-            codes = codes[rows]
-        yield Branches(codes, counts, order, starts)
+            counts = np.bincount(branches.codes, weights=alive, minlength=branches.width)
+        codes = branches.codes if len(rows) == len(board.table) else branches.codes[rows]
+        yield Level(codes, counts.astype(np.int64), branches)

@@ -127,13 +127,10 @@ class Table:
 
     def needs(self, need: Amounts) -> list[tuple[int, int]] | None:
         """Return *need* with dimensions by index; None if no node has one of them at all."""
-        found = []
-        for name, amount in need:
-            index = self.dimensions.get(name)
-            if index is None:
-                return None
-            found.append((index, amount))
-        return found
+        try:
+            return [(self.dimensions[name], amount) for name, amount in need]
+        except KeyError:
+            return None
 
     def column(self, by_node: Mapping[NodeId, int]) -> Ints:
         """Return a number per node, 0 where *by_node* has none."""

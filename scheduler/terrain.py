@@ -1,16 +1,18 @@
-"""What is decided by how a node is described: looked at once per node, and remembered.
+"""What is decided by how a node is described: looked at once per distinct value, and remembered.
 
-Constraints, platforms and topologies are about labels and names, which hardly ever change. So
-each distinct one is judged once for each node, kept as a column, and handed on from snapshot to
-snapshot; when a node's description changes, it alone is judged again.
+Constraints, platforms and topologies are about labels and names. Each of these (a *trait*) is
+read once per node and kept as a column of numbers that stand for its values; whether a
+constraint holds is then asked once per value. When a node's description changes, its own row
+is read again; the rest is handed on from snapshot to snapshot.
 """
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cluster.constraints import Constraint, NodeFacts, canonical_architecture, matches
+from cluster.constraints import Constraint, canonical_architecture
 from cluster.model import Platform
 from scheduler.arrays import Bools, Ints
 
@@ -18,14 +20,66 @@ if TYPE_CHECKING:
     from scheduler.demand import Demand
     from scheduler.snapshot import NodeSnapshot
 
-# Columns that are kept. A byte per node each; a cluster with more distinct constraints than
-# that judges some of them anew in each pass.
+# Columns that are kept, of each sort. A byte or eight per node each; a cluster with more
+# distinct constraints than that judges some of them anew in each pass.
 COLUMNS_KEPT_MAX = 4096
 
 # A node without the label that a topology is about.
 NOWHERE = 0
 
-Judge = Callable[["NodeSnapshot"], bool]
+# Traits that are not keys of constraints.
+_PLATFORM, _RESERVED = "platform", "reserved for"
+
+
+@dataclass(frozen=True, slots=True)
+class Trait:
+    """One property of all nodes.
+
+    Attributes:
+        values: the distinct ones in order, after None for nodes that have none.
+        codes: for each row the index of its value.
+    """
+
+    values: tuple[Hashable, ...]
+    codes: Ints
+
+    @classmethod
+    def of(cls, found: Sequence[Hashable]) -> "Trait":
+        values = (None, *sorted({value for value in found if value is not None}, key=_order))
+        index = {value: code for code, value in enumerate(values)}
+        return cls(values, np.array([index[value] for value in found], dtype=np.int64))
+
+    def changed(self, found: Iterable[tuple[int, Hashable]]) -> "Trait | None":
+        """Return the trait with other values in some rows; None if a value is new."""
+        index = {value: code for code, value in enumerate(self.values)}
+        codes = self.codes.copy()
+        for row, value in found:
+            if value not in index:
+                return None
+            codes[row] = index[value]
+        return Trait(self.values, codes)
+
+    def where(self, judge: Callable[[Hashable], bool]) -> Bools:
+        """Return the rows whose value *judge* accepts."""
+        column: Bools = np.array([judge(value) for value in self.values])[self.codes]
+        return column
+
+
+@dataclass(frozen=True, slots=True)
+class Branches:
+    """The branches that nodes are in by one or several topologies.
+
+    Attributes:
+        codes: for each row its branch. Nodes without a label are in one of their own.
+        width: how many there are.
+        order: all rows by branch.
+        starts: where each branch begins in *order*.
+    """
+
+    codes: Ints
+    width: int
+    order: Ints
+    starts: Ints
 
 
 class Terrain:
@@ -35,154 +89,122 @@ class Terrain:
         nodes: in that order.
     """
 
-    __slots__ = ("_branches", "_columns", "_places", "_stale", "nodes")
+    __slots__ = ("_branches", "_columns", "_traits", "nodes")
 
     def __init__(self, nodes: Sequence["NodeSnapshot"]) -> None:
         self.nodes = nodes
-        self._columns: dict[Hashable, tuple[Judge, Bools]] = {}
-        self._stale: dict[Hashable, tuple[Judge, Bools, tuple[int, ...]]] = {}
-        self._places: dict[str, Ints] = {}
-        self._branches: dict[tuple[str, ...], tuple[Ints, int, Ints, Ints]] = {}
+        self._traits: dict[str, Trait] = {}
+        self._columns: dict[Hashable, Bools] = {}
+        self._branches: dict[tuple[str, ...], Branches] = {}
 
     def changed(self, nodes: Sequence["NodeSnapshot"], rows: Sequence[int]) -> "Terrain":
         """Return the terrain with other nodes in some *rows*; the rest of *nodes* is the same."""
-        described = tuple(row for row in rows if _differ(self.nodes[row], nodes[row]))
+        described = [row for row in rows if _differ(self.nodes[row], nodes[row])]
         later = Terrain(nodes)
         if not described:
-            later._columns, later._stale = self._columns, self._stale
-            later._places, later._branches = self._places, self._branches
+            later._traits, later._columns = self._traits, self._columns
+            later._branches = self._branches
             return later
-        for key, (judge, column, earlier) in self._stale.items():
-            later._stale[key] = judge, column, tuple({*earlier, *described})
-        for key, (judge, column) in self._columns.items():
-            later._stale[key] = judge, column, described
+        for key, trait in self._traits.items():
+            found = ((row, _read(key, nodes[row])) for row in described)
+            patched = trait.changed(found)
+            if patched is not None:
+                later._traits[key] = patched
         return later
 
     def rearranged(self, nodes: Sequence["NodeSnapshot"], origin: Ints) -> "Terrain":
         """Return the terrain of *nodes*, each of which was at row *origin* here; -1 is new."""
         later = Terrain(nodes)
-        strange = tuple(np.flatnonzero(origin < 0).tolist())
-        at = np.where(origin < 0, 0, origin)
-        rows = dict(zip(origin.tolist(), range(len(nodes)), strict=True))
         if not self.nodes:
             return later
-        for key, (judge, column, earlier) in self._stale.items():
-            moved = (rows[row] for row in earlier if row in rows)
-            later._stale[key] = judge, column[at], (*strange, *moved)
-        for key, (judge, column) in self._columns.items():
-            later._stale[key] = judge, column[at], strange
+        strange = np.flatnonzero(origin < 0).tolist()
+        at = np.where(origin < 0, 0, origin)
+        for key, trait in self._traits.items():
+            moved = Trait(trait.values, trait.codes[at])
+            patched = moved.changed((row, _read(key, nodes[row])) for row in strange)
+            if patched is not None:
+                later._traits[key] = patched
         return later
 
     def holds(self, constraint: Constraint) -> Bools:
         """Return where a constraint holds."""
-        return self._column(constraint, lambda node: matches(constraint, node.facts))
+
+        def column() -> Bools:
+            found = np.zeros(len(self.nodes), dtype=np.bool_)
+            for term in constraint.terms:
+                found |= self._trait(term.key).where(term.holds)  # type: ignore[arg-type]
+            return found
+
+        return self._column(constraint, column)
 
     def runs(self, platforms: tuple[Platform, ...]) -> Bools:
         """Return which nodes have one of the platforms."""
-        return self._column(
-            ("platform", platforms),
-            lambda node: any(_runs(platform, node.facts) for platform in platforms),
-        )
+
+        def has_one(here: Hashable) -> bool:
+            return isinstance(here, Platform) and any(_runs(each, here) for each in platforms)
+
+        return self._column((_PLATFORM, platforms), lambda: self._trait(_PLATFORM).where(has_one))
 
     def tolerated(self, names: tuple[str, ...]) -> Bools:
         """Return which nodes are reserved for nothing but what is in *names*."""
-        return self._column(
-            ("tolerates", names), lambda node: all(name in names for name in node.reserved_for)
-        )
+
+        def tolerates(reserved: Hashable) -> bool:
+            return isinstance(reserved, tuple) and set(reserved).issubset(names)
+
+        return self._column((_RESERVED, names), lambda: self._trait(_RESERVED).where(tolerates))
 
     def suits(self, demand: "Demand") -> Bools:
         """Return which nodes meet what *demand* asks of descriptions, all together."""
-        key = demand.terrain
-        known = self._columns.get(key)
-        if known is not None:
-            return known[1]
 
-        def suits(node: "NodeSnapshot") -> bool:
-            facts, platforms = node.facts, demand.platforms
-            return (
-                all(name in demand.tolerates for name in node.reserved_for)
-                and (not platforms or any(_runs(platform, facts) for platform in platforms))
-                and all(matches(constraint, facts) for constraint in demand.constraints)
-            )
+        def column() -> Bools:
+            found = self.tolerated(demand.tolerates)
+            if demand.platforms:
+                found = found & self.runs(demand.platforms)
+            for constraint in demand.constraints:
+                found = found & self.holds(constraint)
+            return found
 
-        if key in self._stale:
-            return self._column(key, suits)
-        column = self.tolerated(demand.tolerates)
-        if demand.platforms:
-            column = column & self.runs(demand.platforms)
-        for constraint in demand.constraints:
-            column = column & self.holds(constraint)
-        self._keep(key, suits, column)
-        return column
+        return self._column(demand.terrain, column)
 
     def places(self, topology: str) -> Ints:
         """Return a number per node: equal for nodes in the same place, ``NOWHERE`` for none.
 
         Numbers follow the order of the places' names.
         """
-        codes = self._places.get(topology)
-        if codes is None:
-            found = [node.facts.find(topology) for node in self.nodes]
-            order: dict[str | None, int] = {None: NOWHERE}
-            for name in sorted({name for name in found if name is not None}):
-                order[name] = len(order)
-            codes = np.array([order[name] for name in found], dtype=np.int64)
-            if len(self._places) < COLUMNS_KEPT_MAX:
-                self._places[topology] = codes
-        return codes
+        return self._trait(topology).codes
 
-    def branches(self, topologies: tuple[str, ...]) -> tuple[Ints, int, Ints, Ints]:
-        """Return the branches that nodes are in; those without a label are in one of their own.
-
-        That is: a number per node, equal for nodes in the same places; how many there are; all
-        rows by branch; where each branch begins among these.
-        """
+    def branches(self, topologies: tuple[str, ...]) -> Branches:
+        """Return the branches that nodes are in by some topologies, one within the other."""
         found = self._branches.get(topologies)
         if found is None:
-            codes = self.places(topologies[-1])
-            width = int(codes.max(initial=0)) + 1
+            trait = self._trait(topologies[-1])
+            codes, width = trait.codes, len(trait.values)
             if len(topologies) > 1:
-                outer = self.branches(topologies[:-1])[0]
+                outer = self.branches(topologies[:-1]).codes
                 names, inner = np.unique(outer * width + codes, return_inverse=True)
                 codes, width = inner.astype(np.int64), len(names)
             order = in_groups(codes)
-            found = codes, width, order, starts_of(codes[order])
+            found = Branches(codes, width, order, starts_of(codes[order]))
             if len(self._branches) < COLUMNS_KEPT_MAX:
                 self._branches[topologies] = found
         return found
 
-    def _column(self, key: Hashable, judge: Judge) -> Bools:
-        known = self._columns.get(key)
-        if known is not None:
-            return known[1]
-        stale = self._stale.pop(key, None)
-        if stale is None:
-            column = np.fromiter(map(judge, self.nodes), dtype=np.bool_, count=len(self.nodes))
-        else:
-            _, column, rows = stale
-            column = column.copy()
-            for row in rows:
-                column[row] = judge(self.nodes[row])
-        self._keep(key, judge, column)
+    def _trait(self, key: str) -> Trait:
+        trait = self._traits.get(key)
+        if trait is None:
+            trait = Trait.of([_read(key, node) for node in self.nodes])
+            if len(self._traits) < COLUMNS_KEPT_MAX:
+                self._traits[key] = trait
+        return trait
+
+    def _column(self, key: Hashable, make: Callable[[], Bools]) -> Bools:
+        column = self._columns.get(key)
+        if column is None:
+            column = make()
+            if len(self._columns) >= COLUMNS_KEPT_MAX:
+                self._columns.clear()
+            self._columns[key] = column
         return column
-
-    def _keep(self, key: Hashable, judge: Judge, column: Bools) -> None:
-        if len(self._columns) >= COLUMNS_KEPT_MAX:
-            self._columns.clear()
-            self._stale.clear()
-        self._columns[key] = judge, column
-
-
-def _differ(one: "NodeSnapshot", other: "NodeSnapshot") -> bool:
-    return one.facts != other.facts or one.reserved_for != other.reserved_for
-
-
-def _runs(wanted: Platform, facts: NodeFacts) -> bool:
-    here = facts.platform
-    return (not wanted.os or wanted.os.lower() == here.os.lower()) and (
-        not wanted.architecture
-        or canonical_architecture(wanted.architecture) == canonical_architecture(here.architecture)
-    )
 
 
 def in_groups(codes: Ints) -> Ints:
@@ -196,4 +218,30 @@ def starts_of(grouped: Ints) -> Ints:
     """Return where each group of equal ones begins."""
     if not len(grouped):
         return np.zeros(0, dtype=np.int64)
-    return np.append(0, np.flatnonzero(grouped[1:] != grouped[:-1]) + 1)
+    return np.concatenate(([0], np.flatnonzero(grouped[1:] != grouped[:-1]) + 1))
+
+
+def _read(key: str, node: "NodeSnapshot") -> Hashable:
+    if key == _PLATFORM:
+        return node.facts.platform
+    if key == _RESERVED:
+        return node.reserved_for
+    return node.facts.find(key)
+
+
+def _order(value: Hashable) -> tuple[str, ...]:
+    """Return what distinct values of one trait are ordered by."""
+    if isinstance(value, Platform):
+        return value.os, value.architecture
+    return value if isinstance(value, tuple) else (str(value),)
+
+
+def _differ(one: "NodeSnapshot", other: "NodeSnapshot") -> bool:
+    return one.facts != other.facts or one.reserved_for != other.reserved_for
+
+
+def _runs(wanted: Platform, here: Platform) -> bool:
+    return (not wanted.os or wanted.os.lower() == here.os.lower()) and (
+        not wanted.architecture
+        or canonical_architecture(wanted.architecture) == canonical_architecture(here.architecture)
+    )
