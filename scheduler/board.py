@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from cluster.model import NodeId, ServiceId
+from cluster.model import Affinity, NodeId, ServiceId
 from scheduler.arrays import Bools, Floats, Ints
 from scheduler.demand import EVERY_ADDRESS, NO_SERVICE, Demand, HostPort
 from scheduler.dimensions import Amounts
@@ -194,21 +194,25 @@ class Board:
         return sum(columns, start=np.zeros(len(self.table), dtype=np.int64))
 
     def repels(self, demand: Demand) -> Bools | None:
-        """Return where *demand* is not wanted by tasks that must be apart from its service."""
-        name = demand.service
-        refused: Bools | None = None
-        for (service, topology), by_node in self.table.repels.items() if name else ():
-            if service == name:
-                here = self._around(topology, self.table.column(by_node))
-                refused = here if refused is None else refused | here
+        """Return where *demand* is not wanted by tasks that must be apart from its service.
+
+        That its own service's tasks must be apart is its own affinity, not counted here.
+        """
+        if not demand.service or not (self.table.repels or self._repelling):
+            return None
+        own = [each.topology for each in demand.affinities if is_must_part(each, demand.service)]
+        refused: list[Bools] = []
+        for (service, topology, by), by_node in self.table.repels.items():
+            if service == demand.service and not (by == demand.service_id and topology in own):
+                refused.append(self._around(topology, self.table.column(by_node)))
         for other, rows, counts in self._repelling:
             for affinity in other.affinities:
-                if affinity.anti and not affinity.weight and affinity.service == name:
+                is_own = other.service_id == demand.service_id and affinity.topology in own
+                if is_must_part(affinity, demand.service) and not is_own:
                     column = np.zeros(len(self.table), dtype=np.int64)
                     column[rows] = counts
-                    here = self._around(affinity.topology, column)
-                    refused = here if refused is None else refused | here
-        return refused
+                    refused.append(self._around(affinity.topology, column))
+        return np.logical_or.reduce(refused) if refused else None
 
     def near(self, service: str, topology: str) -> Bools:
         """Return the nodes in whose place (by *topology*) there is a task of the service."""
@@ -385,7 +389,7 @@ class Board:
             _push(self._planned, demand.service_id, (rows, counts), sign)
         for port in demand.ports:
             _push(self._ports, (port.port, port.protocol), (port.address, rows), sign)
-        if any(affinity.anti and not affinity.weight for affinity in demand.affinities):
+        if any(is_must_part(affinity, affinity.service) for affinity in demand.affinities):
             if sign > 0:
                 self._repelling.append((demand, rows, counts))
             else:
@@ -405,6 +409,11 @@ class Board:
         places = self.table.terrain.places(topology)
         full = np.bincount(places, weights=column) > 0
         return full[places] & (places > NOWHERE)
+
+
+def is_must_part(affinity: Affinity, service: str) -> bool:
+    """Tell whether it is that the task must be apart from a service."""
+    return affinity.anti and not affinity.weight and affinity.service == service
 
 
 def _added_up(rows: Floats) -> Floats:

@@ -77,38 +77,38 @@ def fixes(board: Board, demand: Demand, judged: Judgement, rows: Sequence[int]) 
         judged: what every node says to it.
         rows: of the nodes that were asked.
     """
-    alone: dict[Reason, list[int]] = {}
+    alone: dict[tuple[Reason, ...], list[int]] = {}
     room: list[int] = []
     for row in rows:
         reasons = judged.reasons[row]
-        if len(reasons) == 1:
-            if reasons[0].kind is ReasonKind.ROOM:
-                room.append(row)
-            else:
-                alone.setdefault(reasons[0], []).append(row)
+        if len(reasons) == 1 and reasons[0].kind is ReasonKind.ROOM:
+            room.append(row)
+        elif len(reasons) == 1 or all(each.kind is ReasonKind.CONSTRAINT for each in reasons):
+            alone.setdefault(tuple(reasons), []).append(row)
     found = [
         Fix(FixKind.FREE, board.table.nodes[row].name, amounts=judged.reasons[row][0].missing)
         for row in nsmallest(NAMED_MAX, room, key=lambda row: (judged.short[row], row))
     ]
-    for reason, refusing in alone.items():
-        found += _for_the_service(demand, reason, len(refusing))
+    for reasons_alike, refusing in alone.items():
+        if len(reasons_alike) == 1:
+            found += _for_the_service(demand, reasons_alike[0], len(refusing))
         for row in refusing[:NAMED_MAX]:
-            found += _for_the_node(board, demand, row, reason)
+            found += _for_the_node(board, demand, row, reasons_alike)
     order = sorted(enumerate(found), key=lambda each: (each[1].kind, -each[1].node_count, each[0]))
     return tuple(fix for _, fix in order)
 
 
-def _for_the_node(board: Board, demand: Demand, row: int, reason: Reason) -> list[Fix]:
-    """Return what could be changed of a node to remove its only reason."""
+def _for_the_node(board: Board, demand: Demand, row: int, reasons: tuple[Reason, ...]) -> list[Fix]:
+    """Return what could be changed of a node, alone, to remove all its reasons."""
     node = board.table.nodes[row]
-    match reason.kind:
+    match reasons[0].kind:
         case ReasonKind.PORT:
-            return [Fix(FixKind.PORT, node.name, reason.subject)]
+            return [Fix(FixKind.PORT, node.name, reasons[0].subject)]
         case ReasonKind.NODE if node.availability is not Availability.ACTIVE:
             return [Fix(FixKind.OPEN, node.name)]
         case ReasonKind.CONSTRAINT:
-            labels = _labels(board, demand, row, reason.subject)
-            return [Fix(FixKind.LABEL, node.name, label) for label in labels]
+            labels = _labels(board, demand, row, {reason.subject for reason in reasons})
+            return [Fix(FixKind.LABEL, node.name, label) for label in dict.fromkeys(labels)]
     return []
 
 
@@ -126,19 +126,23 @@ def _for_the_service(demand: Demand, reason: Reason, count: int) -> list[Fix]:
     return []
 
 
-def _labels(board: Board, demand: Demand, row: int, subject: str) -> Iterator[str]:
-    """Yield labels that would make a node meet the constraint that it does not meet."""
+def _labels(board: Board, demand: Demand, row: int, missed: set[str]) -> Iterator[str]:
+    """Yield labels with which a node would meet every constraint; *missed* are those it does not.
+
+    Not those that tell places apart for an affinity: they would change more than that.
+    """
     facts = board.table.nodes[row].facts
     told_apart = {affinity.topology for affinity in demand.affinities}
-    told_apart.update(topology for _, topology in board.table.repels)
-    missed = next(each for each in demand.constraints if str(each) == subject)
-    for term in missed.terms:
+    told_apart.update(topology for _, topology, _ in board.table.repels)
+    for term in (t for each in demand.constraints if str(each) in missed for t in each.terms):
         name = term.key.removeprefix(NODE_LABELS)
         if name == term.key or term.operator not in _BY_VALUE or term.key in told_apart:
             continue
-        labelled = replace(facts, labels={**facts.labels, name: term.values[0]})
-        if all(matches(constraint, labelled) for constraint in demand.constraints):
-            yield f"{name}={term.values[0]}"
+        for value in term.values:
+            labelled = replace(facts, labels={**facts.labels, name: value})
+            if all(matches(constraint, labelled) for constraint in demand.constraints):
+                yield f"{name}={value}"
+                break
 
 
 def _is_own(demand: Demand, reason: Reason) -> bool:

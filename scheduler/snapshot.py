@@ -16,7 +16,7 @@ from scheduler.table import Table
 
 PortKey = tuple[int, str]  # port and protocol
 Version = tuple[ServiceId, int]  # of a service's spec
-Repelled = tuple[str, str]  # a service's full name, and within which topology
+Repelled = tuple[str, str, ServiceId]  # a service's full name, within which topology, by whom
 
 _NOTHING = Resources()
 
@@ -41,7 +41,7 @@ class NodeSnapshot:
         unsized: bound tasks whose spec is not known, so that nobody can say how much room
             they take; the node gets nothing new meanwhile.
         failures: how often tasks of a service's version failed here of late.
-        repels: how many bound tasks refuse to be near a service.
+        repels: how many bound tasks of which service refuse to be near another, or their own.
         tasks: bound tasks and what they ask for; without the unsized.
         leaving: of these, those that were told to stop.
     """

@@ -40,7 +40,7 @@ def taken_by(demands: Iterable[Demand]) -> Taken:
             ports[key] = tuple(sorted((*ports.get(key, ()), *([port.address] * count))))
         for affinity in demand.affinities:
             if affinity.anti and not affinity.weight:
-                near = (affinity.service, affinity.topology)
+                near = (affinity.service, affinity.topology, demand.service_id)
                 repels[near] = repels.get(near, 0) + count
     cpu, memory = amounts.pop(CPU, 0), amounts.pop(MEMORY, 0)
     reserved = Resources(cpu_nanos=cpu, memory_bytes=memory, generic=amounts)
