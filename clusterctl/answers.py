@@ -21,7 +21,9 @@ from cluster.model import (
     Manager,
     Node,
     NodeUsage,
+    Rollout,
     Service,
+    ServiceVersion,
     Stack,
     Task,
     TaskSpec,
@@ -90,6 +92,23 @@ class ServiceSummary:
     tasks_desired: int
     tasks_running: int
     tasks_current: int
+    rollout: Rollout | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Versions:
+    """A service and its versions as far as they are kept, the oldest first."""
+
+    service: ServiceSummary
+    versions: tuple[ServiceVersion, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RolledBack:
+    """A service, and the version whose template it has again; 0: there was nothing to do."""
+
+    service: Service
+    to: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,12 @@ from clusterctl.answers import (
     HeardUsage,
     NodeSummary,
     Outlook,
+    RolledBack,
     ServiceSummary,
     StackSummary,
     TaskDetails,
     TaskSummary,
+    Versions,
     read,
 )
 from clusterctl.calls import Caller
@@ -117,6 +119,32 @@ class Client:
     def remove_services(self, references: Iterable[str]) -> None:
         request = wire.RemoveServicesRequest(services=references)
         self.caller.call("RemoveServices", request, removes=True)
+
+    # --- versions and rollouts ---
+
+    def versions(self, reference: str) -> Versions:
+        answer = self.caller.call("ListVersions", wire.ListVersionsRequest(service=reference))
+        return read(answer, Versions)
+
+    def rollback_services(self, wishes: Mapping[str, int]) -> list[RolledBack]:
+        """Give services earlier specs again; 0 is the last that ran well."""
+        request = wire.RollbackServicesRequest(
+            wishes=[wire.RollbackWish(service=name, to=to) for name, to in wishes.items()]
+        )
+        answer = self.caller.call("RollbackServices", request, repeatable=False)
+        return [read(each, RolledBack) for each in answer.services]
+
+    def rollback_stack(self, reference: str) -> list[RolledBack]:
+        request = wire.RollbackStackRequest(stack=reference)
+        answer = self.caller.call("RollbackStack", request, repeatable=False)
+        return [read(each, RolledBack) for each in answer.services]
+
+    def steer_rollout(self, reference: str, action: str) -> Service:
+        """Say "promote", "pause" or "resume"."""
+        number = wire.RolloutAction.Value(f"ROLLOUT_ACTION_{action.upper()}")
+        request = wire.SteerRolloutRequest(service=reference, action=number)
+        answer = self.caller.call("SteerRollout", request, repeatable=False)
+        return read(answer.service, Service)
 
     # --- tasks ---
 

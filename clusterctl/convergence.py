@@ -20,6 +20,7 @@ from cluster.model import (
     TaskId,
 )
 from clusterctl.replicas import BAD_ENDS, Progress, desired_of, progress_of, runs
+from clusterctl.rollouts import judged
 from clusterctl.view import View
 
 _UNSEEN = "not seen yet"
@@ -126,7 +127,7 @@ def _service(view: View, asked: Service, old: Container[TaskId]) -> Progress:
     known = view.services.get(asked.id)
     if known is not None and known.version >= asked.version:
         if known.spec_version == asked.spec_version:
-            return progress_of(view, known, old)
+            return judged(view, known, progress_of(view, known, old))
         failure = f"{name} was changed again meanwhile: `clusterctl service inspect {name}`"
     elif known is None and view.revision >= asked.version:
         failure = f"{name} was removed meanwhile"

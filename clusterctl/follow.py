@@ -25,6 +25,7 @@ from cluster.model import (
     Manager,
     Node,
     Object,
+    Rollout,
     Service,
     ServiceVersion,
     Session,
@@ -42,6 +43,7 @@ KINDS: dict[str, type[Object]] = {
     "service_version": ServiceVersion,
     "task": Task,
     "stack": Stack,
+    "rollout": Rollout,
 }
 
 # Messages read ahead of the one who waits; more would only be memory.
@@ -223,7 +225,10 @@ class Follower:
         if self._services is not None:
             if kind == "service" and message.id not in self._services:
                 return None
-            if kind in ("service_version", "task") and message.service_id not in self._services:
+            if (
+                kind in ("service_version", "task", "rollout")
+                and message.service_id not in self._services
+            ):
                 return None
         try:
             return codec.from_wire(message, KINDS[kind])

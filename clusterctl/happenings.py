@@ -13,6 +13,7 @@ from cluster.model import (
     Node,
     NodeSpec,
     Object,
+    Rollout,
     Service,
     ServiceVersion,
     Stack,
@@ -89,7 +90,7 @@ class Watcher:
     def _removals(self, values: Iterable[Object]) -> Iterator[Happening]:
         for value in list(values):
             self._objects.pop(_key(value), None)
-            if isinstance(value, Task):
+            if isinstance(value, Task | Rollout):
                 continue  # its history is over; that it stopped was told
             for each in self._told(None, value):
                 yield Happening(0.0, each.kind, each.id, each.name, "removed")
@@ -116,7 +117,7 @@ class Watcher:
                 return name
             case Service(spec=spec):
                 return spec.stack
-            case Task(service_id=service_id):
+            case Task(service_id=service_id) | Rollout(service_id=service_id):
                 return self._names.get(service_id, ("", ""))[1]
         return ""
 
@@ -131,6 +132,8 @@ def _key(value: Object) -> tuple[str, str]:
     match value:
         case ServiceVersion():
             return "service_version", f"{value.service_id}/{value.number}"
+        case Rollout():
+            return "Rollout", value.service_id
         case _:
             return type(value).__name__, getattr(value, "id", "")
 
@@ -144,6 +147,10 @@ def _happened(old: Object | None, value: Object, known: Watcher) -> Iterator[Hap
             replicas = f"{spec.replicas} replicas" if spec.mode.value == "replicated" else "global"
             message = f"{spec.task.container.image}, {replicas}"
             yield Happening(value.updated_at, "service", service_id, spec.name, event, message)
+        case Rollout(service_id=service_id):
+            name, event = known.service_name(service_id), value.state.value
+            if not isinstance(old, Rollout) or old.state is not value.state:
+                yield Happening(value.changed_at, "rollout", service_id, name, event, value.message)
         case Stack():
             event = "updated" if value.updated_at > value.created_at else "deployed"
             yield Happening(value.updated_at, "stack", value.id, value.name, event)

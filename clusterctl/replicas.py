@@ -43,6 +43,7 @@ class Progress:
         doing: what goes on: a word and how many tasks it is true of.
         waiting: which tasks wait, and why, a sentence.
         failure: why it will not get there by itself; empty while it may.
+        note: what there is to know though it is done, a sentence.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Progress:
     doing: tuple[tuple[str, int], ...] = ()
     waiting: tuple[tuple[str, str], ...] = ()
     failure: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)

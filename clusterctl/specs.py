@@ -64,6 +64,16 @@ class Edit:
     update_order: str | None = None
     update_failure_action: str | None = None
     update_max_failure_ratio: float | None = None
+    update_progress_deadline: float | None = None
+    update_canary: int | None = None
+    update_promote_after: float | None = None
+    rollback_parallelism: int | None = None
+    rollback_delay: float | None = None
+    rollback_monitor: float | None = None
+    rollback_order: str | None = None
+    rollback_failure_action: str | None = None
+    rollback_max_failure_ratio: float | None = None
+    rollback_progress_deadline: float | None = None
 
 
 def edited(spec: ServiceSpec, edit: Edit) -> ServiceSpec:
@@ -106,7 +116,8 @@ def edited(spec: ServiceSpec, edit: Edit) -> ServiceSpec:
         spec,
         task=task,
         labels=_entries(spec.labels, edit.label_add, edit.label_rm, "label"),
-        update=_update(spec.update, edit),
+        update=_config(spec.update, edit, "update"),
+        rollback=_config(spec.rollback, edit, "rollback"),
         budget=_replace(spec.budget, **_given(max_unavailable=edit.max_unavailable)),
         **_given(replicas=edit.replicas, priority=edit.priority, preempts=edit.preempts),
     )
@@ -146,16 +157,24 @@ def _placement(old: Placement, edit: Edit) -> Placement:
     )
 
 
-def _update(old: UpdateConfig, edit: Edit) -> UpdateConfig:
+def _config(old: UpdateConfig, edit: Edit, kind: str) -> UpdateConfig:
+    """Return *old*, of an "update" or a "rollback", with what the edit says about that."""
+
+    def said(option: str) -> Any:
+        return getattr(edit, f"{kind}_{option}", None)
+
     return _replace(
         old,
         **_given(
-            parallelism=edit.update_parallelism,
-            delay_seconds=edit.update_delay,
-            monitor_seconds=edit.update_monitor,
-            order=_enum(UpdateOrder, edit.update_order),
-            failure_action=_enum(FailureAction, edit.update_failure_action),
-            max_failure_ratio=edit.update_max_failure_ratio,
+            parallelism=said("parallelism"),
+            delay_seconds=said("delay"),
+            monitor_seconds=said("monitor"),
+            order=_enum(UpdateOrder, said("order")),
+            failure_action=_enum(FailureAction, said("failure_action")),
+            max_failure_ratio=said("max_failure_ratio"),
+            progress_deadline_seconds=said("progress_deadline"),
+            canary=said("canary"),
+            promote_after_seconds=said("promote_after"),
         ),
     )
 

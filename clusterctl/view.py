@@ -6,6 +6,7 @@ from cluster.model import (
     Node,
     NodeId,
     Object,
+    Rollout,
     Service,
     ServiceId,
     ServiceVersion,
@@ -29,6 +30,7 @@ class View:
         self.revision = 0
         self.services: dict[ServiceId, Service] = {}
         self.versions: dict[tuple[ServiceId, int], ServiceVersion] = {}
+        self.rollouts: dict[ServiceId, Rollout] = {}
         self.nodes: dict[NodeId, Node] = {}
         self.tasks: dict[TaskId, Task] = {}
         self._tasks_of: dict[ServiceId, dict[TaskId, Task]] = {}
@@ -59,6 +61,8 @@ class View:
                 self.services[value.id] = value
             case ServiceVersion():
                 self.versions[value.service_id, value.number] = value
+            case Rollout():
+                self.rollouts[value.service_id] = value
             case Node():
                 self.nodes[value.id] = value
 
@@ -71,5 +75,7 @@ class View:
                 self.services.pop(value.id, None)
             case ServiceVersion():
                 self.versions.pop((value.service_id, value.number), None)
+            case Rollout():
+                self.rollouts.pop(value.service_id, None)
             case Node():
                 self.nodes.pop(value.id, None)

@@ -26,7 +26,7 @@ from clusterctl.follow import Follower, Lost
 from clusterctl.progress import Reporter, reasons, reporter, told
 from clusterctl.view import View
 
-KINDS = ("service", "service_version", "task", "node")
+KINDS = ("service", "service_version", "rollout", "task", "node")
 
 # Between two looks at the clock while nothing changes.
 TICK_SECONDS = 0.5
@@ -93,6 +93,9 @@ def wait_for(
         raise InterruptedWaitError(f"interrupted; {what} goes on: `{look}`") from None
     except NotConvergedError as error:
         raise NotConvergedError(f"{subject}: {error}") from None
+    for part in verdict.parts:
+        if part.note:
+            click.echo(part.note, err=True)
     seconds = app.clock.monotonic() - started
     click.echo(f"{subject}: {_summary(goal, verdict)} after {seconds:.1f}s", err=True)
 

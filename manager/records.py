@@ -13,6 +13,7 @@ from cluster.model import (
     Manager,
     Node,
     Object,
+    Rollout,
     Service,
     ServiceVersion,
     Session,
@@ -29,6 +30,7 @@ KINDS: dict[str, type[Object]] = {
     "sessions": Session,
     "services": Service,
     "versions": ServiceVersion,
+    "rollouts": Rollout,
     "tasks": Task,
     "stacks": Stack,
 }
@@ -48,6 +50,8 @@ def key_of(value: Object) -> str:
             return keys.service(value.id)
         case ServiceVersion():
             return keys.version(value.service_id, value.number)
+        case Rollout():
+            return keys.rollout(value.service_id)
         case Node():
             return keys.node(value.id)
         case Session():

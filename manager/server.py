@@ -28,6 +28,7 @@ from manager.control.cluster import Clusters, Members, establish
 from manager.control.logs import Logs
 from manager.control.nodes import Nodes
 from manager.control.picture import Picture
+from manager.control.rollouts import Rollouts
 from manager.control.services import Services
 from manager.control.stacks import Stacks
 from manager.control.tasks import Tasks
@@ -122,6 +123,7 @@ class ManagerServer:
             nodes=Nodes(access, usages),
             usages=usages,
             services=Services(access, self._ids, clock),
+            rollouts=Rollouts(access, clock),
             tasks=Tasks(access, Picture(self.view), clock),
             what_if=WhatIf(access),
             stacks=Stacks(access, self._ids, clock),

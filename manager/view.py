@@ -25,6 +25,7 @@ from cluster.model import (
     Node,
     NodeId,
     Object,
+    Rollout,
     Service,
     ServiceId,
     ServiceVersion,
@@ -56,6 +57,7 @@ RELIST_SECONDS = 600.0  # a lost watch event is repaired within this; a listing 
 RETRY_SECONDS = 0.5  # between attempts while no store member answers
 
 _EMPTY: Mapping[TaskId, Task] = {}
+_NO_VERSIONS: Mapping[int, ServiceVersion] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +111,12 @@ class View:
         self.sessions: dict[NodeId, Session] = {}
         self.services: dict[ServiceId, Service] = {}
         self.versions: dict[tuple[ServiceId, int], ServiceVersion] = {}
+        self.rollouts: dict[ServiceId, Rollout] = {}
         self.tasks: dict[TaskId, Task] = {}
         self.stacks: dict[StackId, Stack] = {}
         self._objects: dict[str, Object] = {}
         self._gone: dict[str, Revision] = {}  # own deletions that the watch has not echoed yet
+        self._versions_of_service: dict[ServiceId, dict[int, ServiceVersion]] = {}
         self._tasks_of_service: dict[ServiceId, dict[TaskId, Task]] = {}
         self._tasks_on_node: dict[NodeId, dict[TaskId, Task]] = {}
         self._service_names: dict[str, ServiceId] = {}
@@ -138,6 +142,10 @@ class View:
 
     def tasks_on_node(self, node_id: NodeId) -> Iterable[Task]:
         return self._tasks_on_node.get(node_id, _EMPTY).values()
+
+    def versions_of_service(self, service_id: ServiceId) -> Mapping[int, ServiceVersion]:
+        """Return the versions of a service that are kept, by number, in no order."""
+        return self._versions_of_service.get(service_id, _NO_VERSIONS)
 
     def version_of(self, task: Task) -> ServiceVersion | None:
         """Return the version that *task* runs; None only if the store was tampered with."""
@@ -276,6 +284,12 @@ class View:
                     self._stack_names[stack.name] = stack.id
             case ServiceVersion() as version:
                 _set(self.versions, (version.service_id, version.number), new)
+                numbers = self._versions_of_service.setdefault(version.service_id, {})
+                _set(numbers, version.number, new)
+                if not numbers:
+                    del self._versions_of_service[version.service_id]
+            case Rollout() as rollout:
+                _set(self.rollouts, rollout.service_id, new)
             case Node() as node:
                 _set(self.nodes, node.id, new)
             case Session() as session:

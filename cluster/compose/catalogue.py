@@ -17,7 +17,6 @@ class Support(Enum):
     """What becomes of a key."""
 
     HONOURED = "honoured"
-    KEPT = "kept, not acted on yet"  # in the spec; a warning if it is not the default
     IGNORED = "ignored with a warning"
     NEUTRAL = "accepted"  # tells people or other tools something, there is nothing to do
     REFUSED = "refused"
@@ -52,10 +51,6 @@ class Section(msgspec.Struct, frozen=True):
 
 def _honoured(note: str = "") -> Key:
     return Key(Support.HONOURED, note)
-
-
-def _kept(note: str = "") -> Key:
-    return Key(Support.KEPT, note)
 
 
 def _ignored(note: str, *harmless: str) -> Key:
@@ -275,10 +270,30 @@ OURS = Section(
         "preempts": _honoured("lower priorities make way where there is no room"),
         "prefer": _honoured("constraints that need not hold: an expression, or a map"),
         "priority": _honoured("-1000 to 1000; the higher is placed first, 0 if absent"),
+        "rollback": _honoured("what `rollback_config` has no key for"),
         "stays": _honoured("never moved for the sake of a better layout"),
         "strategy": _honoured("binpack or spread; the cluster's if absent"),
         "tolerates": _honoured("what nodes may be reserved for and still run it"),
+        "update": _honoured("what `update_config` has no key for"),
     },
+    takes_extensions=False,
+)
+
+_DEADLINE = "how long a new task may come no further before it runs; 10m if absent, 0 is for ever"
+
+OURS_OF_UPDATE = Section(
+    f"services.<name>.{EXTENSION}.update",
+    {
+        "canary": _honoured("tasks replaced first; then it waits to be promoted"),
+        "progress_deadline": _honoured(_DEADLINE),
+        "promote_after": _honoured("how long the canary has to run to be promoted by itself"),
+    },
+    takes_extensions=False,
+)
+
+OURS_OF_ROLLBACK = Section(
+    f"services.<name>.{EXTENSION}.rollback",
+    {"progress_deadline": _honoured("likewise")},
     takes_extensions=False,
 )
 
@@ -314,11 +329,11 @@ OURS_OF_VOLUME = Section(
 UPDATE_CONFIG = Section(
     "services.<name>.deploy.update_config",
     {
-        "delay": _kept(),
-        "failure_action": _kept(),
-        "max_failure_ratio": _kept(),
-        "monitor": _kept(),
-        "order": _kept(),
+        "delay": _honoured("between one batch and the next"),
+        "failure_action": _honoured("pause, continue or rollback"),
+        "max_failure_ratio": _honoured("share of the replicas that may fail, 0 to 1"),
+        "monitor": _honoured("for how long after its start a failure counts; 5s if absent"),
+        "order": _honoured("stop-first or start-first"),
         "parallelism": _honoured("tasks replaced at a time; 0 is all at once"),
     },
 )
@@ -326,12 +341,12 @@ UPDATE_CONFIG = Section(
 ROLLBACK_CONFIG = Section(
     "services.<name>.deploy.rollback_config",
     {
-        "delay": _kept(),
-        "failure_action": _kept(),
-        "max_failure_ratio": _kept(),
-        "monitor": _kept(),
-        "order": _kept(),
-        "parallelism": _kept(),
+        "delay": _honoured("likewise"),
+        "failure_action": _honoured("pause or continue"),
+        "max_failure_ratio": _honoured("likewise"),
+        "monitor": _honoured("likewise"),
+        "order": _honoured("likewise"),
+        "parallelism": _honoured("likewise"),
     },
 )
 
@@ -477,7 +492,8 @@ SECTIONS = (
     *(PORT, MOUNT, MOUNT_BIND, MOUNT_VOLUME, MOUNT_TMPFS, ATTACHMENT),
     *(DEPLOY, RESOURCES, LIMITS, RESERVATIONS, GENERIC, DISCRETE),
     *(RESTART_POLICY, PLACEMENT, PREFERENCE, UPDATE_CONFIG, ROLLBACK_CONFIG),
-    *(OURS, BUDGET, AFFINITY, PREFERRED, NETWORK, VOLUME, OURS_OF_VOLUME),
+    *(OURS, OURS_OF_UPDATE, OURS_OF_ROLLBACK, BUDGET, AFFINITY, PREFERRED),
+    *(NETWORK, VOLUME, OURS_OF_VOLUME),
 )
 
 

@@ -7,6 +7,7 @@ defaults are worked in, and what is ignored is gone. Loaded again it gives the s
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
 
+import msgspec
 import yaml
 
 from cluster.compose.catalogue import EXTENSION
@@ -235,6 +236,7 @@ def _extension(spec: ServiceSpec, own: Mapping[str, str]) -> Part:
             {"constraint": wish.constraint, "weight": wish.weight} for wish in placement.prefer
         ],
     )
+    part |= _given(update=_update_ours(spec.update), rollback=_update_ours(spec.rollback))
     if spec.budget != DisruptionBudget():
         part["budget"] = {"max_unavailable": spec.budget.max_unavailable}
     return part
@@ -284,7 +286,14 @@ def _placement(placement: Placement) -> Part:
 
 
 def _update(config: UpdateConfig) -> Part | None:
-    if config == UpdateConfig():
+    default = UpdateConfig()
+    ours = msgspec.structs.replace(
+        default,
+        canary=config.canary,
+        promote_after_seconds=config.promote_after_seconds,
+        progress_deadline_seconds=config.progress_deadline_seconds,
+    )
+    if config == ours:
         return None
     return {
         "parallelism": config.parallelism,
@@ -294,6 +303,13 @@ def _update(config: UpdateConfig) -> Part | None:
         "max_failure_ratio": format(Decimal(repr(config.max_failure_ratio)), "f"),
         "order": config.order.value,
     }
+
+
+def _update_ours(config: UpdateConfig) -> Part:
+    part = _given(canary=config.canary, promote_after=_duration(config.promote_after_seconds))
+    if config.progress_deadline_seconds != UpdateConfig().progress_deadline_seconds:
+        part["progress_deadline"] = format_duration(config.progress_deadline_seconds)
+    return part
 
 
 def _declared(declared: Declared) -> Part:

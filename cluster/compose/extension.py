@@ -6,7 +6,14 @@ from cluster.compose import catalogue, fields
 from cluster.compose.fields import Cursor, Fields
 from cluster.compose.stack import Stack
 from cluster.errors import did_you_mean
-from cluster.model import Affinity, DisruptionBudget, Placement, Preferred, Strategy
+from cluster.model import (
+    Affinity,
+    DisruptionBudget,
+    Placement,
+    Preferred,
+    Strategy,
+    UpdateConfig,
+)
 
 # Of a wish that does not say: in the middle, so that there is room on both sides.
 WEIGHT_DEFAULT = 50
@@ -21,6 +28,29 @@ def budget(ours: Fields) -> DisruptionBudget:
     return DisruptionBudget(
         max_unavailable=part.get("max_unavailable", fields.integer, default.max_unavailable)
     )
+
+
+def updated(config: UpdateConfig, ours: Fields) -> UpdateConfig:
+    """Return *config* with what our own keys add."""
+    part = ours.section("update", catalogue.OURS_OF_UPDATE)
+    return msgspec.structs.replace(
+        config,
+        canary=part.get("canary", fields.integer, config.canary),
+        promote_after_seconds=part.get(
+            "promote_after", fields.duration, config.promote_after_seconds
+        ),
+        progress_deadline_seconds=_deadline(config, part),
+    )
+
+
+def returned(config: UpdateConfig, ours: Fields) -> UpdateConfig:
+    """Return *config*, of a rollback, with what our own keys add."""
+    part = ours.section("rollback", catalogue.OURS_OF_ROLLBACK)
+    return msgspec.structs.replace(config, progress_deadline_seconds=_deadline(config, part))
+
+
+def _deadline(config: UpdateConfig, part: Fields) -> float:
+    return part.get("progress_deadline", fields.duration, config.progress_deadline_seconds)
 
 
 def gang(ours: Fields, stack: Stack) -> str:

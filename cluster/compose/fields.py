@@ -117,18 +117,13 @@ class Fields:
 
     def get(self, name: str, reader: Reader[T], default: D) -> T | D:
         """Return what *reader* makes of a key's value; *default* if there is none of use."""
-        support = self._section.keys[name].support
-        assert support in (Support.HONOURED, Support.KEPT), name
+        assert self._section.keys[name].support is Support.HONOURED, name
         if name not in self:
             return default
-        cursor = self.at(name)
         try:
-            value = reader(cursor)
+            return reader(self.at(name))
         except Refused:
             return default
-        if support is Support.KEPT and value != default:
-            cursor.warn("is kept with the service but not acted on yet")
-        return value
 
     def section(self, name: str, section: Section) -> "Fields":
         """Return the keys of a map in this one; none if it is absent or of no use."""

@@ -58,8 +58,12 @@ def service_spec(cursor: Cursor, name: str, stack: Stack) -> ServiceSpec:
         labels=section.get("labels", fields.map_of(fields.any_text), {}),
         mode=mode,
         replicas=deploy.replicas(service, section, mode),
-        update=deploy.update(section, "update_config", catalogue.UPDATE_CONFIG),
-        rollback=deploy.update(section, "rollback_config", catalogue.ROLLBACK_CONFIG),
+        update=extension.updated(
+            deploy.update(section, "update_config", catalogue.UPDATE_CONFIG), ours
+        ),
+        rollback=extension.returned(
+            deploy.update(section, "rollback_config", catalogue.ROLLBACK_CONFIG), ours
+        ),
         task=TaskSpec(
             container=_container(service, stack, pids),
             limits=limits,

@@ -1,9 +1,12 @@
-"""I2, place by place: one current task, and none starts beside a predecessor that may still run.
+"""I2, place by place: one task serves, one more may be there to replace it, and none starts too soon.
 
 The rule (``manager.reconcilers.services``): a successor may be made ready at once, but starts
 only when every predecessor in its place was seen to have ended, or a bound time has passed that
 stands for a host whose Docker hangs. So that somebody runs beside a predecessor is no proof by
 itself; a task that is *made* to run at once beside one is.
+
+In an update the successor is made while the task that it is to replace goes on. It waits, READY,
+unless the update goes start-first: then the task says so, and may run beside that one.
 """
 
 from collections.abc import Iterator
@@ -14,9 +17,12 @@ from cluster.model import Task, TaskState
 
 
 def one_current_task(state: State, place: Place) -> Iterator[Breach]:
-    """Require at most one live task."""
-    current = [task for task in state.in_place(place) if is_current(task)]
-    if len(current) > 1:
+    """Require at most one live task, and at most one more that is to replace it."""
+    current = sorted(
+        (task for task in state.in_place(place) if is_current(task)),
+        key=lambda task: (task.created_at, task.id),
+    )
+    if len(current) > 2 or (len(current) == 2 and not _replaces(*current)):  # noqa: PLR2004
         yield Breach(
             "I2",
             tuple(task.id for task in current),
@@ -34,7 +40,7 @@ def one_may_run(state: State, place: Place) -> Iterator[Breach]:
     for task in state.in_place(place):
         if is_current(task) and task.desired_state is TaskState.RUNNING:
             for other in bound:
-                if other.id != task.id:
+                if other.id != task.id and not _may_run_beside(task, other):
                     yield Breach(
                         "I2",
                         (task.id, other.id),
@@ -48,20 +54,37 @@ def one_may_run(state: State, place: Place) -> Iterator[Breach]:
 def is_made_behind_its_predecessors(state: State, new: Task) -> Iterator[Breach]:
     """Require of a new task that it is not to run while another of its place may still run.
 
+    One that goes start-first may have one other beside it, of another version.
+
     Args:
         state: as it is once the task was made.
         new: as it was made; one that is bound by now is passed over.
     """
     if new.desired_state is not TaskState.RUNNING or new.status.state >= TaskState.ASSIGNED:
         return
-    for other in state.in_place(Place.of(new)):
-        if other.id != new.id and takes_room(other):
-            yield Breach(
-                "I2",
-                (new.id, other.id),
-                f"{state.called(new)} was made to run at once beside {state.called(other)}"
-                f" {_written(other)}, whose end was not seen",
-            )
+    others = [task for task in state.in_place(Place.of(new)) if task.id != new.id]
+    before = [task for task in others if takes_room(task)]
+    if new.start_first and len(before) == 1 and before[0].spec_version != new.spec_version:
+        return
+    for other in before:
+        yield Breach(
+            "I2",
+            (new.id, other.id),
+            f"{state.called(new)} was made to run at once beside {state.called(other)}"
+            f" {_written(other)}, whose end was not seen",
+        )
+
+
+def _replaces(holder: Task, successor: Task) -> bool:
+    """Tell whether the later of two live tasks is there to replace the other."""
+    waits = successor.desired_state is TaskState.READY
+    return holder.spec_version != successor.spec_version and (waits or successor.start_first)
+
+
+def _may_run_beside(task: Task, other: Task) -> bool:
+    """Tell whether of the two the later one goes start-first, or only waits."""
+    later = max(task, other, key=lambda each: (each.created_at, each.id))
+    return later.start_first or (later is other and later.desired_state is TaskState.READY)
 
 
 def _written(task: Task) -> str:

@@ -14,7 +14,15 @@ from cluster.invariants.state import State
 from cluster.model import NO_NODE, Task, TaskState, TaskStatus
 
 # Set when a task is made, and never again.
-_LASTING = ("service_id", "spec_version", "slot", "created_at", "start_after", "failures")
+_LASTING = (
+    "service_id",
+    "spec_version",
+    "slot",
+    "created_at",
+    "start_after",
+    "failures",
+    "start_first",
+)
 
 
 def goes_forward(state: State, old: Task, new: Task) -> Iterator[Breach]:

@@ -47,6 +47,7 @@ from cluster.model.nodes import (
     SessionState,
     TaskUsage,
 )
+from cluster.model.rollouts import Rollout, RolloutState
 from cluster.model.services import (
     Affinity,
     DisruptionBudget,
@@ -106,6 +107,8 @@ __all__ = [
     "PullPolicy",
     "RestartCondition",
     "RestartPolicy",
+    "Rollout",
+    "RolloutState",
     "Service",
     "ServiceId",
     "ServiceMode",

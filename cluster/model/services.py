@@ -191,6 +191,12 @@ class UpdateConfig(Value, frozen=True):
         failure_action: what to do when too many fail.
         max_failure_ratio: the share of failures, 0..1, that is still borne.
         order: whether the old task stops before the new one starts.
+        progress_deadline_seconds: for how long a new task may stay in one state before it runs;
+            after that its place counts as failed. 0 is for ever.
+        canary: places that are updated first; then the update waits for an operator's word, or
+            for ``promote_after_seconds``. 0 is no canary.
+        promote_after_seconds: for how long the canary is to run well before the update goes on
+            by itself; 0 is never.
     """
 
     parallelism: int = 1
@@ -199,6 +205,9 @@ class UpdateConfig(Value, frozen=True):
     failure_action: FailureAction = FailureAction.PAUSE
     max_failure_ratio: float = 0.0
     order: UpdateOrder = UpdateOrder.STOP_FIRST
+    progress_deadline_seconds: float = 600.0
+    canary: int = 0
+    promote_after_seconds: float = 0.0
 
 
 class DisruptionBudget(Value, frozen=True):
@@ -243,10 +252,15 @@ class ServiceSpec(Value, frozen=True):
 
 
 class Service(Object, frozen=True):
-    """A service as asked for now.
+    """A service as asked for now. Written by operators through the Control API alone.
 
     Attributes:
         spec_version: the number of this spec; counts up with each change.
+        rolls_back: the template is a return to an earlier one: ``spec.rollback`` says how.
+        promoted_version: an operator's word that the canary of this spec, and of those before
+            it, is good.
+        paused: an operator holds the rollout.
+        resumed_at: when an operator last let a paused rollout go on.
     """
 
     id: ServiceId
@@ -254,6 +268,10 @@ class Service(Object, frozen=True):
     spec_version: int = 1
     created_at: float = 0.0
     updated_at: float = 0.0
+    rolls_back: bool = False
+    promoted_version: int = 0
+    paused: bool = False
+    resumed_at: float = 0.0
 
 
 class ServiceVersion(Object, frozen=True):

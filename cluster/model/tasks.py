@@ -94,6 +94,7 @@ class Task(Object, frozen=True):
         failures: how many tasks before it in the slot ended badly one after the other.
         generic_items: names of its node's generic resources that are its own, by kind. Written
             by the leader when it is bound.
+        start_first: it may run beside the task that it is to replace (I2).
     """
 
     id: TaskId
@@ -107,6 +108,7 @@ class Task(Object, frozen=True):
     start_after: float = 0.0
     failures: int = 0
     generic_items: dict[str, tuple[str, ...]] = {}
+    start_first: bool = False
 
 
 class Assignment(Value, frozen=True):

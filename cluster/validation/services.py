@@ -89,6 +89,7 @@ def service_flaws(spec: ServiceSpec) -> tuple[Flaw, ...]:
         *_task(spec.task),
         *_update("update", spec.update),
         *_update("rollback", spec.rollback),
+        *_canary(spec),
         *placement.order_flaws(spec),
     )
 
@@ -374,10 +375,27 @@ def _update(at: str, update: UpdateConfig) -> Iterator[Flaw]:
     ratio = update.max_failure_ratio
     if math.isfinite(ratio) and not 0 <= ratio <= 1:
         yield Flaw(f"{at}.max_failure_ratio", f"must be 0 to 1, is {ratio:g}")
-    if at == "rollback" and update.failure_action is FailureAction.ROLLBACK:
+    yield from _duration(f"{at}.progress_deadline_seconds", update.progress_deadline_seconds)
+    yield from _duration(f"{at}.promote_after_seconds", update.promote_after_seconds)
+    yield from not_negative(f"{at}.canary", update.canary)
+    if at != "rollback":
+        return
+    if update.failure_action is FailureAction.ROLLBACK:
         yield Flaw(
             f"{at}.failure_action", "must be pause or continue: nothing is left to go back to"
         )
+    if update.canary or update.promote_after_seconds:
+        yield Flaw(f"{at}.canary", "must be 0: a return is not tried on a few first")
+
+
+def _canary(spec: ServiceSpec) -> Iterator[Flaw]:
+    update = spec.update
+    if update.promote_after_seconds and not update.canary:
+        yield Flaw("update.promote_after_seconds", "must be 0 without a canary")
+    # A service that is scaled to nothing keeps its settings.
+    if spec.mode is ServiceMode.REPLICATED and 0 < spec.replicas < update.canary:
+        message = f"must be at most the {spec.replicas} replicas there are, is {update.canary}"
+        yield Flaw("update.canary", message)
 
 
 def _cut(line: str) -> str:

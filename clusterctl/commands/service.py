@@ -5,7 +5,12 @@ import re
 import click
 
 from clusterctl.app import App, pass_app
-from clusterctl.commands import service_logs, service_update
+from clusterctl.commands import (
+    service_logs,
+    service_rollout,
+    service_update,
+    service_versions,
+)
 from clusterctl.lazy import Family
 from clusterctl.options import (
     argument,
@@ -21,11 +26,18 @@ _NUMBER = re.compile(r"[0-9]{1,9}")  # more digits are more than any cluster
 
 @click.group(cls=Family)
 def command() -> None:
-    """List, scale, update and read services."""
+    """List, scale, update, take back and read services."""
 
 
 command.add_command(service_update.update, "update")
 command.add_command(service_logs.logs, "logs")
+command.add_command(service_versions.history, "history")
+command.add_command(service_versions.diff, "diff")
+command.add_command(service_versions.rollback, "rollback")
+command.add_command(service_rollout.promote, "promote")
+command.add_command(service_rollout.revert, "revert")
+command.add_command(service_rollout.pause, "pause")
+command.add_command(service_rollout.resume, "resume")
 
 
 @command.command(
@@ -70,9 +82,13 @@ def ps(
 ) -> None:
     """List the tasks of services."""
     from clusterctl.render import kinds
+    from clusterctl.render.details import rollout_line
     from clusterctl.render.output import listing
 
     tasks = [task for each in services for task in app.client.tasks(service=each, ended=ended)]
+    for each in services:
+        if line := rollout_line(app.client.service(each)):
+            click.echo(line, err=True)
     kind = kinds.tasks(app.clock.now(), kinds.ids(whole=no_trunc))
     show(listing(kind, tasks if ended else kinds.present(tasks), form, quiet=quiet))
 

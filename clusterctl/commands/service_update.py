@@ -24,6 +24,31 @@ if TYPE_CHECKING:
 
 _AMOUNT = click.IntRange(min=0)
 
+
+def _config_options(kind: str) -> tuple[Callable[..., Any], ...]:
+    """Return the options about an update, or about a rollback."""
+    actions = ["pause", "continue", "rollback"] if kind == "update" else ["pause", "continue"]
+    return (
+        click.option(f"--{kind}-parallelism", type=_AMOUNT, help="Tasks at a time; 0 is all."),
+        click.option(f"--{kind}-delay", type=DURATION, help="Between one batch and the next."),
+        click.option(f"--{kind}-monitor", type=DURATION, help="For how long a failure counts."),
+        click.option(
+            f"--{kind}-order",
+            type=click.Choice(["stop-first", "start-first"]),
+            help="Which of the two tasks goes first.",
+        ),
+        click.option(
+            f"--{kind}-failure-action", type=click.Choice(actions), help="When too many fail."
+        ),
+        click.option(
+            f"--{kind}-max-failure-ratio", type=click.FloatRange(0, 1), help="What share may fail."
+        ),
+        click.option(
+            f"--{kind}-progress-deadline", type=DURATION, help="For a task to come on; 0: none."
+        ),
+    )
+
+
 _OPTIONS = (
     click.option("--image", help="Run this one."),
     click.option("--replicas", type=_AMOUNT, help="How many."),
@@ -86,22 +111,9 @@ _OPTIONS = (
     click.option("--restart-max-attempts", type=_AMOUNT, help="At most; 0 is no limit."),
     click.option("--restart-window", type=DURATION, help="How far back attempts count."),
     click.option("--stop-grace-period", type=DURATION, help="From the stop signal to the kill."),
-    click.option("--update-parallelism", type=_AMOUNT, help="Tasks at a time; 0 is all."),
-    click.option("--update-delay", type=DURATION, help="Between one batch and the next."),
-    click.option("--update-monitor", type=DURATION, help="For how long a failure counts."),
-    click.option(
-        "--update-order",
-        type=click.Choice(["stop-first", "start-first"]),
-        help="Which of the two tasks goes first.",
-    ),
-    click.option(
-        "--update-failure-action",
-        type=click.Choice(["pause", "continue", "rollback"]),
-        help="When too many fail.",
-    ),
-    click.option(
-        "--update-max-failure-ratio", type=click.FloatRange(0, 1), help="What share may fail."
-    ),
+    *(option for kind in ("update", "rollback") for option in _config_options(kind)),
+    click.option("--update-canary", type=_AMOUNT, help="Tasks first, then wait; 0: none."),
+    click.option("--update-promote-after", type=DURATION, help="Go on by itself; 0: never."),
 )
 
 

@@ -70,6 +70,33 @@ def deploy(
 
 
 @command.command(
+    "rollback",
+    examples="""
+    clusterctl stack rollback demo
+    """,
+)
+@argument("stack")
+@wait_options
+@pass_app
+def rollback(app: App, stack: str, wait: bool, timeout_seconds: float) -> None:
+    """Take back what the last deploy of a stack has changed, all of it at once.
+
+    Services keep their number of replicas; those that the deploy made stay, and those that it
+    removed do not come back.
+    """
+    from clusterctl.commands.service_versions import told_and_awaited
+
+    told_and_awaited(
+        app,
+        app.client.rollback_stack(stack),
+        wait=wait,
+        timeout_seconds=timeout_seconds,
+        subject=f"stack {stack}",
+        look=f"clusterctl stack ps {stack}",
+    )
+
+
+@command.command(
     "config",
     examples="""
     clusterctl stack config

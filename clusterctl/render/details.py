@@ -11,6 +11,8 @@ from cluster.model import (
     NetworkMode,
     Placement,
     RestartPolicy,
+    Rollout,
+    RolloutState,
     ServiceMode,
     ServiceSpec,
     TaskSpec,
@@ -44,6 +46,7 @@ def service(each: ServiceSummary, now: float) -> str:
         *_order(spec),
         ("Update", _update(spec.update)),
         ("Rollback", _update(spec.rollback)),
+        ("Rollout", _rollout(each.rollout, now)),
         ("Template", f"number {value.spec_version}, version {value.version}"),
         ("Created", ago(value.created_at, now)),
         ("Updated", ago(value.updated_at, now)),
@@ -131,8 +134,35 @@ def _restart(policy: RestartPolicy) -> str:
 
 
 def _update(update: UpdateConfig) -> str:
-    at_a_time = f"{update.parallelism} at a time" if update.parallelism else "all at once"
-    return f"{at_a_time}, {update.order.value}, on failure {update.failure_action.value}"
+    words = [f"{update.parallelism} at a time" if update.parallelism else "all at once"]
+    words.append(update.order.value)
+    if update.canary:
+        words.append(f"canary of {update.canary}")
+    if update.delay_seconds:
+        words.append(f"{format_duration(update.delay_seconds)} apart")
+    words.append(f"on failure {update.failure_action.value}")
+    if update.max_failure_ratio:
+        words.append(f"bears {update.max_failure_ratio:.0%}")
+    words.append(f"watched for {format_duration(update.monitor_seconds)}")
+    if update.progress_deadline_seconds:
+        words.append(f"deadline {format_duration(update.progress_deadline_seconds)}")
+    return ", ".join(words)
+
+
+def _rollout(rollout: Rollout | None, now: float) -> str:
+    if rollout is None:
+        return ""
+    told = f"{rollout.state.value} {ago(rollout.changed_at, now)}".rstrip()
+    return f"{told}: {rollout.message}" if rollout.message else told
+
+
+def rollout_line(each: ServiceSummary) -> str:
+    """Return where a service's rollout stands; empty if it is as it should be."""
+    rollout = each.rollout
+    if rollout is None or (rollout.state is RolloutState.COMPLETED and not rollout.message):
+        return ""
+    told = f"{each.service.spec.name}: {rollout.state.value}"
+    return f"{told}: {rollout.message}" if rollout.message else told
 
 
 def task(each: TaskDetails, now: float) -> str:

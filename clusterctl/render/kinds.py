@@ -6,7 +6,7 @@ The rows' keys are a promise to scripts: add to them, never rename.
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from cluster.model import PublishedPort, Service
+from cluster.model import PublishedPort, RolloutState, Service
 from clusterctl.answers import (
     NodeSummary,
     ServiceSummary,
@@ -33,6 +33,7 @@ def services(now: float, show_id: Id = short) -> Kind[ServiceSummary]:
             ("NAME", lambda each: each.service.spec.name),
             ("MODE", lambda each: each.service.spec.mode.value),
             ("REPLICAS", replicas),
+            ("ROLLOUT", _rollout),
             ("IMAGE", lambda each: each.service.spec.task.container.image),
             ("PORTS", lambda each: ports(each.service)),
             ("UPDATED", lambda each: ago(each.service.updated_at, now)),
@@ -53,6 +54,8 @@ def _service_row(each: ServiceSummary) -> dict[str, Any]:
         "running": each.tasks_running,
         "desired": each.tasks_desired,
         "current": each.tasks_current,
+        "rollout": each.rollout.state.value if each.rollout else "",
+        "rollout_message": each.rollout.message if each.rollout else "",
         "image": service.spec.task.container.image,
         "ports": [port(each) for each in service.spec.task.ports],
         "labels": service.spec.labels,
@@ -61,6 +64,12 @@ def _service_row(each: ServiceSummary) -> dict[str, Any]:
         "created_at": moment(service.created_at),
         "updated_at": moment(service.updated_at),
     }
+
+
+def _rollout(each: ServiceSummary) -> str:
+    """Return what a rollout is at; of one that is complete there is nothing to say."""
+    is_news = each.rollout is not None and each.rollout.state is not RolloutState.COMPLETED
+    return each.rollout.state.value if each.rollout and is_news else ""
 
 
 def replicas(each: ServiceSummary) -> str:

@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from cluster.errors import ConflictError, NotFoundError
+from cluster.errors import ConflictError, NotFoundError, StateError
 from cluster.model import Object
 from manager import records
 from manager.store import keys
@@ -103,16 +103,16 @@ class Access:
         self.view = view
 
     async def read(self, lookup: Callable[[], T]) -> T:
-        """Return what *lookup* finds in the view; ask the store before saying "not found".
+        """Return what *lookup* finds in the view; ask the store before it says no to a state.
 
         Whoever has just made something at another manager finds it here too.
 
         Raises:
-            NotFoundError: as *lookup* raised it.
+            NotFoundError, StateError: as *lookup* raised it.
         """
         try:
             return lookup()
-        except NotFoundError:
+        except (NotFoundError, StateError):
             if not await self._caught_up():
                 raise
             return lookup()

@@ -17,6 +17,7 @@ from cluster.model import (
     Node,
     NodeId,
     NodeState,
+    Rollout,
     Service,
     ServiceId,
     ServiceMode,
@@ -171,20 +172,20 @@ def _settled(
         new_id=_no_id,
         jitter=lambda: 0.0,
     )
-    places = services.by_place(facts)
-    wanted, _ = services.wanted_places(facts, places)
+    # Whatever is under way, the newest template is what is to be.
+    number = service.spec_version
+    target = Rollout(service_id=service.id, spec_version=number, target=number)
+    look = services.survey(facts, target)
     kept: list[Task] = []
     came: list[Arrival] = []
-    for place in wanted:
-        history = places.get(place, [])
-        holder = next((task for task in history if lifecycle.live(task)), None)
-        if holder is None and history and lifecycle.wanted(history[0]):
+    for stand in look.stands:
+        holder = stand.successor or stand.holder
+        if holder is None and stand.is_in_use:
             continue  # it has ended by itself, and is not to be run again just now
-        task = holder or _new_task(service, place)
+        task = holder or _new_task(service, stand.place)
         if service.spec.mode is ServiceMode.GLOBAL and not _is_open(nodes.get(task.node_id), task):
             continue
-        outdated = holder is not None and services.is_outdated(facts, holder)
-        if holder is not None and not outdated and _has_place(holder, nodes):
+        if holder is not None and look.complies(holder) and _has_place(holder, nodes):
             kept.append(holder)
         else:
             came.append(_arrival(service, task, nodes))

@@ -167,11 +167,32 @@ def create(changes: Changes, service: Service) -> None:
     changes.take_name(NAMES, service.spec.name, service.id)
 
 
-def replace(changes: Changes, old: Service, spec: ServiceSpec, now: float) -> tuple[Service, bool]:
-    """Give *old* another spec, as a new version; return it, and whether anything changes."""
+def replace(
+    changes: Changes, old: Service, spec: ServiceSpec, now: float, *, rolls_back: bool = False
+) -> tuple[Service, bool]:
+    """Give *old* another spec, as a new version; return it, and whether anything changes.
+
+    What operators have said about a rollout is said of a template: it lasts as long as that.
+    """
     if spec == old.spec:
         return old, False
-    new = msgspec.structs.replace(old, spec=spec, spec_version=old.spec_version + 1, updated_at=now)
+    number = old.spec_version + 1
+    new = msgspec.structs.replace(
+        old,
+        spec=spec,
+        spec_version=number,
+        updated_at=now,
+        rolls_back=rolls_back,
+        paused=False,
+    )
+    if spec.task == old.spec.task:
+        is_promoted = old.promoted_version == old.spec_version
+        new = msgspec.structs.replace(
+            new,
+            rolls_back=rolls_back or old.rolls_back,
+            paused=old.paused,
+            promoted_version=number if is_promoted else old.promoted_version,
+        )
     changes.save(new, _version(new, now))
     return new, True
 

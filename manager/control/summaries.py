@@ -9,6 +9,7 @@ from cluster.model import (
     ManagerId,
     Node,
     NodeId,
+    Rollout,
     Service,
     ServiceMode,
     Stack,
@@ -29,12 +30,14 @@ class ServiceSummary:
         tasks_desired: that should run.
         tasks_running: that do, and should.
         tasks_current: of these, that run the newest template.
+        rollout: where it stands; None before the first version ran well.
     """
 
     service: Service
     tasks_desired: int
     tasks_running: int
     tasks_current: int
+    rollout: Rollout | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +88,11 @@ def of_service(view: View, service: Service) -> ServiceSummary:
     else:
         desired = len({task.node_id for task in tasks})
     return ServiceSummary(
-        service, desired, len(running), sum(newest[task.spec_version] for task in running)
+        service,
+        desired,
+        len(running),
+        sum(newest[task.spec_version] for task in running),
+        view.rollouts.get(service.id),
     )
 
 

@@ -18,6 +18,7 @@ from cluster.model import (
     Manager,
     Node,
     Object,
+    Rollout,
     Service,
     ServiceId,
     ServiceVersion,
@@ -37,10 +38,11 @@ KINDS: dict[str, type[Object]] = {
     "service_version": ServiceVersion,
     "task": Task,
     "stack": Stack,
+    "rollout": Rollout,
 }
 
 EVERY_KIND = tuple(KINDS.values())
-OF_STACKS = (Service, ServiceVersion, Task, Stack)
+OF_STACKS = (Service, ServiceVersion, Rollout, Task, Stack)
 
 # Changes that wait for one reader: some 20 MB. A reader that far behind is better off anew.
 CHANGES_WAITING_MAX = 20_000
@@ -213,6 +215,11 @@ def _belonging(view: View, stack: str) -> Callable[[Object], bool]:
                 if version is not None and version.spec.stack == stack:
                     services.add(service_id)
                 return service_id in services
+            case Rollout(service_id=service_id):
+                service = view.services.get(service_id)
+                return service_id in services or (
+                    service is not None and service.spec.stack == stack
+                )
         return True
 
     return belongs
@@ -228,4 +235,5 @@ def _everything(view: View) -> Iterator[Object]:
     yield from view.stacks.values()
     yield from view.services.values()
     yield from view.versions.values()
+    yield from view.rollouts.values()
     yield from view.tasks.values()

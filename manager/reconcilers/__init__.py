@@ -2,7 +2,7 @@
 
 | module       | decides                                                              |
 | ------------ | -------------------------------------------------------------------- |
-| services     | which tasks a service has, their restarts and their replacement      |
+| services     | which tasks a service has, their restarts, rollouts of new versions  |
 | scheduling   | which node a waiting task is bound to                                |
 | nodes        | which nodes can be reached; what becomes of the tasks of the others  |
 | reaper       | which finished tasks and old versions are forgotten                  |
@@ -57,7 +57,7 @@ async def lead(
     committer = Committer(store, view, Fence(item))
     reconcilers: list[Reconciler[object]] = [
         NodeReconciler(view, clock),  # type: ignore[list-item]
-        ServiceReconciler(view, IdSource(source), source.random),  # type: ignore[list-item]
+        ServiceReconciler(view, IdSource(source), source.random, clock),  # type: ignore[list-item]
         SchedulingReconciler(view),  # type: ignore[list-item]
         Reaper(view),  # type: ignore[list-item]
     ]

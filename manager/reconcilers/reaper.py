@@ -8,8 +8,11 @@ names them, and the newest few stay to be compared with and returned to.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from cluster.model import (
     ClusterSpec,
+    Rollout,
     Service,
     ServiceId,
     ServiceVersion,
@@ -22,6 +25,10 @@ from manager.reconcilers.loop import Plan
 
 VERSIONS_KEPT = 20  # enough to find the last good one; a version takes a few kilobytes
 
+# Scaling counts versions too. So of those that differ from the next in their replicas alone so
+# many more are passed over: a service that is scaled all day keeps its earlier templates.
+TEMPLATES_KEPT = 20
+
 
 @dataclass(frozen=True, slots=True)
 class Facts:
@@ -31,6 +38,7 @@ class Facts:
     tasks: Sequence[Task]
     versions: Mapping[int, ServiceVersion]
     history_limit: int
+    rollout: Rollout | None = None
 
 
 def plan(facts: Facts) -> Plan:
@@ -68,7 +76,9 @@ def _old_versions(facts: Facts) -> list[Change]:
     needed = {task.spec_version for task in facts.tasks}
     if facts.service is not None:
         newest = sorted(facts.versions, reverse=True)[:VERSIONS_KEPT]
-        needed |= {facts.service.spec_version, *newest}
+        needed |= {facts.service.spec_version, *newest, *_templates(facts.versions)}
+        if rollout := facts.rollout:
+            needed |= {rollout.spec_version, rollout.target, rollout.base, *rollout.healthy}
     else:
         needed = set()
     return [
@@ -76,6 +86,21 @@ def _old_versions(facts: Facts) -> list[Change]:
         for number, version in facts.versions.items()
         if number not in needed
     ]
+
+
+def _templates(versions: Mapping[int, ServiceVersion]) -> list[int]:
+    """Return the newest versions that differ from the one after them in more than replicas."""
+    kept: list[int] = []
+    for number in sorted(versions, reverse=True):
+        if len(kept) == TEMPLATES_KEPT:
+            break
+        spec = versions[number].spec
+        if kept:
+            after = versions[kept[-1]].spec
+            if msgspec.structs.replace(spec, replicas=after.replicas) == after:
+                continue
+        kept.append(number)
+    return kept
 
 
 class Reaper:
@@ -122,5 +147,6 @@ class Reaper:
                     if (key, number) in self._view.versions
                 },
                 history_limit=spec.task_history_limit,
+                rollout=self._view.rollouts.get(key),
             )
         )

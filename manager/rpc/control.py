@@ -11,10 +11,12 @@ from cluster import codec
 from cluster.api.v1 import control_pb2 as pb
 from cluster.api.v1 import types_pb2
 from cluster.api.v1.control_pb2_grpc import ControlServicer
+from cluster.errors import InvalidError
 from cluster.model import ClusterSpec, ServiceSpec
 from manager.control.cluster import Clusters
 from manager.control.logs import Logs
 from manager.control.nodes import Nodes
+from manager.control.rollouts import Rollouts
 from manager.control.services import Services
 from manager.control.stacks import Stacks
 from manager.control.tasks import Tasks
@@ -41,6 +43,7 @@ class ControlParts:
     nodes: Nodes
     usages: Usages
     services: Services
+    rollouts: Rollouts
     tasks: Tasks
     what_if: WhatIf
     stacks: Stacks
@@ -162,6 +165,45 @@ class ControlEdge(ControlServicer):
         async with refusals(context):
             await self._parts.services.remove(request.services)
             return pb.RemoveServicesResponse()
+
+    # --- versions and rollouts ---
+
+    async def ListVersions(
+        self, request: pb.ListVersionsRequest, context: Context
+    ) -> pb.ListVersionsResponse:
+        async with refusals(context):
+            summary, versions = await self._parts.rollouts.versions(request.service)
+            return pb.ListVersionsResponse(
+                service=messages.service_summary(summary),
+                versions=[codec.to_wire(each, types_pb2.ServiceVersion) for each in versions],
+            )
+
+    async def RollbackServices(
+        self, request: pb.RollbackServicesRequest, context: Context
+    ) -> pb.RollbackServicesResponse:
+        async with refusals(context):
+            wishes: dict[str, int] = {}
+            for wish in request.wishes:
+                if wish.service in wishes:
+                    raise InvalidError(f"service '{wish.service}' is named twice")
+                wishes[wish.service] = wish.to
+            done = await self._parts.rollouts.rollback(wishes)
+            return pb.RollbackServicesResponse(services=map(messages.rolled_back, done))
+
+    async def RollbackStack(
+        self, request: pb.RollbackStackRequest, context: Context
+    ) -> pb.RollbackServicesResponse:
+        async with refusals(context):
+            done = await self._parts.rollouts.rollback_stack(request.stack)
+            return pb.RollbackServicesResponse(services=map(messages.rolled_back, done))
+
+    async def SteerRollout(
+        self, request: pb.SteerRolloutRequest, context: Context
+    ) -> pb.SteerRolloutResponse:
+        async with refusals(context):
+            action = messages.rollout_action_from(request.action)
+            service = await self._parts.rollouts.steer(request.service, action)
+            return pb.SteerRolloutResponse(service=messages.service(service))
 
     # --- tasks ---
 

@@ -21,6 +21,7 @@ from manager.control.cluster import ClusterInfo
 from manager.control.log_reading import LogChunk
 from manager.control.nodes import NodeChange
 from manager.control.outlook import Outlook
+from manager.control.rollouts import RolledBack, RolloutAction
 from manager.control.summaries import NodeSummary, ServiceSummary, StackSummary, TaskSummary
 from manager.control.tasks import TaskExplanation
 from manager.control.watching import Seen
@@ -40,12 +41,32 @@ def service(value: Service) -> types_pb2.Service:
 
 
 def service_summary(value: ServiceSummary) -> control_pb2.ServiceSummary:
-    return control_pb2.ServiceSummary(
+    message = control_pb2.ServiceSummary(
         service=service(value.service),
         tasks_desired=value.tasks_desired,
         tasks_running=value.tasks_running,
         tasks_current=value.tasks_current,
     )
+    if value.rollout is not None:
+        message.rollout.CopyFrom(codec.to_wire(value.rollout, types_pb2.Rollout))
+    return message
+
+
+def rolled_back(value: RolledBack) -> control_pb2.RolledBackService:
+    return control_pb2.RolledBackService(service=service(value.service), to=value.to)
+
+
+def rollout_action_from(number: int) -> RolloutAction:
+    """Return what is to be done.
+
+    Raises:
+        InvalidError: nothing, or something that this version does not know.
+    """
+    try:
+        name = control_pb2.RolloutAction.Name(number)  # type: ignore[arg-type]
+        return RolloutAction[name.removeprefix("ROLLOUT_ACTION_")]
+    except (ValueError, KeyError) as error:
+        raise InvalidError(f"rollout action {number} is not known to this version") from error
 
 
 def stack_summary(value: StackSummary) -> control_pb2.StackSummary:

@@ -32,6 +32,10 @@ def version(service_id: ServiceId, number: int) -> str:
     return f"{PREFIX}versions/{service_id}/{number:08d}"
 
 
+def rollout(service_id: ServiceId) -> str:
+    return f"{PREFIX}rollouts/{service_id}"
+
+
 def task(task_id: TaskId) -> str:
     return f"{PREFIX}tasks/{task_id}"
 

@@ -37,6 +37,7 @@ from cluster.model import (
     NodeStatus,
     Object,
     Platform,
+    Rollout,
     Service,
     ServiceId,
     ServiceSpec,
@@ -406,12 +407,16 @@ class FakeControl(ControlServicer):
             if lifecycle.wanted(task) and task.status.state is TaskState.RUNNING
         ]
         current = [task for task in running if task.spec_version == service.spec_version]
-        return wire.ServiceSummary(
+        summary = wire.ServiceSummary(
             service=codec.to_wire(service, types_pb2.Service),
             tasks_desired=service.spec.replicas,
             tasks_running=len(running),
             tasks_current=len(current),
         )
+        rollout = self.objects.get(("Rollout", service.id))
+        if rollout is not None:
+            summary.rollout.CopyFrom(codec.to_wire(rollout, types_pb2.Rollout))
+        return summary
 
     def CreateService(self, request: Any, context: Any) -> Any:  # noqa: N802
         with self._answering("CreateService", context):
@@ -462,6 +467,52 @@ class FakeControl(ControlServicer):
             for service in [self.service(each) for each in request.services]:
                 self.drop(service)
             return wire.RemoveServicesResponse()
+
+    def versions_of(self, service: Service) -> dict[int, ServiceVersion]:
+        found = [each for each in self.all(ServiceVersion) if each.service_id == service.id]
+        return {each.number: each for each in found}
+
+    def ListVersions(self, request: Any, context: Any) -> Any:  # noqa: N802
+        with self._answering("ListVersions", context):
+            service = self.service(request.service)
+            return wire.ListVersionsResponse(
+                service=self._service_summary(service),
+                versions=[
+                    codec.to_wire(version, types_pb2.ServiceVersion)
+                    for _, version in sorted(self.versions_of(service).items())
+                ],
+            )
+
+    def RollbackServices(self, request: Any, context: Any) -> Any:  # noqa: N802
+        with self._answering("RollbackServices", context):
+            done = [self._back(self.service(wish.service), wish.to) for wish in request.wishes]
+            return wire.RollbackServicesResponse(services=done)
+
+    def RollbackStack(self, request: Any, context: Any) -> Any:  # noqa: N802
+        with self._answering("RollbackStack", context):
+            self.stack(request.stack)
+            members = [each for each in self.all(Service) if each.spec.stack == request.stack]
+            done = [self._back(each, 0) for each in members]
+            return wire.RollbackServicesResponse(services=done)
+
+    def _back(self, service: Service, to: int) -> Any:
+        versions = self.versions_of(service)
+        to = to or service.spec_version - 1
+        if to and to not in versions:
+            raise NotFoundError(f"version {to} of service '{service.spec.name}' never was")
+        new = self.change_service(service, versions[to].spec) if to else service
+        return wire.RolledBackService(service=codec.to_wire(new, types_pb2.Service), to=to)
+
+    def SteerRollout(self, request: Any, context: Any) -> Any:  # noqa: N802
+        with self._answering("SteerRollout", context):
+            service = self.service(request.service)
+            changes: dict[int, dict[str, Any]] = {
+                wire.ROLLOUT_ACTION_PROMOTE: {"promoted_version": service.spec_version},
+                wire.ROLLOUT_ACTION_PAUSE: {"paused": True},
+                wire.ROLLOUT_ACTION_RESUME: {"paused": False, "resumed_at": NOW},
+            }
+            new = self.put(replace(service, **changes[request.action]))
+            return wire.SteerRolloutResponse(service=codec.to_wire(new, types_pb2.Service))
 
     def _task_summary(self, task: Task) -> Any:
         service = self.objects.get(("Service", task.service_id))
@@ -618,6 +669,8 @@ class FakeControl(ControlServicer):
 def _key(value: Object) -> tuple[str, str]:
     if isinstance(value, ServiceVersion):
         return "ServiceVersion", f"{value.service_id}/{value.number}"
+    if isinstance(value, Rollout):
+        return "Rollout", value.service_id
     return type(value).__name__, value.id  # type: ignore[attr-defined]
 
 

@@ -320,6 +320,13 @@ UPDATES = st.builds(
     failure_action=st.sampled_from([FailureAction.PAUSE, FailureAction.CONTINUE]),
     max_failure_ratio=st.floats(0, 1).map(lambda ratio: round(ratio, 12)),
     order=st.sampled_from(UpdateOrder),
+    progress_deadline_seconds=SECONDS,
+)
+CANARY_MAX = 3
+CANARIES = st.builds(
+    lambda canary, seconds: {"canary": canary, "promote_after_seconds": seconds},
+    st.integers(1, CANARY_MAX),
+    SECONDS,
 )
 RESTARTS = st.builds(
     RestartPolicy,
@@ -426,13 +433,15 @@ def service_specs(draw: st.DrawFn) -> ServiceSpec:
     cpus = draw(st.integers(1_000_000, 2**40) | st.just(0))
     memory = draw(st.integers(MEMORY_LIMIT_BYTES_MIN, 2**50) | st.just(0))
     service_mode = draw(st.sampled_from(ServiceMode))
+    replicas = draw(st.integers(0, 1000)) if service_mode is ServiceMode.REPLICATED else 1
+    canary = draw(CANARIES) if replicas >= CANARY_MAX else {}
     return ServiceSpec(
         name=f"demo_{name}",
         stack="demo",
         labels=draw(PAIRS),
         mode=service_mode,
-        replicas=draw(st.integers(0, 1000)) if service_mode is ServiceMode.REPLICATED else 1,
-        update=draw(UPDATES),
+        replicas=replicas,
+        update=msgspec.structs.replace(draw(UPDATES), **canary),
         rollback=draw(UPDATES),
         priority=draw(st.integers(-1000, 1000)),
         preempts=draw(st.booleans()),

@@ -144,7 +144,8 @@ def test_facts_without_a_value_are_left_out() -> None:
 
 def test_a_table_of_services() -> None:
     lines = listing(kinds.services(NOW), [WEB], "table").splitlines()
-    assert lines[0].split() == ["ID", "NAME", "MODE", "REPLICAS", "IMAGE", "PORTS", "UPDATED"]
+    titles = ["ID", "NAME", "MODE", "REPLICAS", "ROLLOUT", "IMAGE", "PORTS", "UPDATED"]
+    assert lines[0].split() == titles
     assert lines[1].split()[:2] == ["s" * 12, "web"]
     assert "2/3 (1 outdated)" in lines[1]
     assert "8080->80/tcp, *->443/tcp" in lines[1]

@@ -85,6 +85,9 @@ WEB = ServiceSpec(
         failure_action=FailureAction.ROLLBACK,
         max_failure_ratio=0.25,
         order=UpdateOrder.START_FIRST,
+        progress_deadline_seconds=120.0,
+        canary=1,
+        promote_after_seconds=1800.0,
     ),
     rollback=UpdateConfig(
         parallelism=0,
@@ -93,6 +96,7 @@ WEB = ServiceSpec(
         failure_action=FailureAction.CONTINUE,
         max_failure_ratio=1.0,
         order=UpdateOrder.START_FIRST,
+        progress_deadline_seconds=0.0,
     ),
     task=TaskSpec(
         container=ContainerSpec(
@@ -295,7 +299,7 @@ def test_every_honoured_key_is_in_the_full_example(monkeypatch: pytest.MonkeyPat
         (section.title, name)
         for section in SECTIONS
         for name, key in section.keys.items()
-        if key.support in (Support.HONOURED, Support.KEPT)
+        if key.support is Support.HONOURED
     }
     elsewhere = {  # see test_compose_imports, test_compose_profiles
         (TOP.title, "include"),

@@ -379,6 +379,44 @@ def test_a_task_is_not_made_to_run_beside_a_predecessor() -> None:
     assert "web.2 (w4) was made to run at once beside web.2 (w2) [running, to be sh" in breach
 
 
+WEB_2 = of_spec(service("web")[0].spec, 2)[1]
+
+
+@pytest.mark.parametrize(
+    ("successor", "said"),
+    [
+        (task("w4", S.READY, S.READY, spec_version=2, created_at=1.0), ""),
+        (task("w4", S.RUNNING, spec_version=2, created_at=1.0, start_first=True), ""),
+        (task("w4", S.NEW, on="", spec_version=2, created_at=1.0, start_first=True), ""),
+        (task("w4", S.RUNNING, spec_version=2, created_at=1.0), "I2: 2 tasks are current"),
+        (task("w4", S.READY, S.READY, created_at=1.0), "I2: 2 tasks are current"),
+        (task("w4", start_first=True, created_at=1.0), "I2: 2 tasks are current"),
+    ],
+)
+def test_an_update_has_a_successor_beside_the_holder_and_no_more(
+    successor: Task, said: str
+) -> None:
+    state = well(WEB_2)
+    step = state.put(successor)
+    for found in (list(everything(state)), list(after(state, [step], every_write=False))):
+        assert [text for text in told(found) if not text.startswith(said or "no")] == []
+        assert bool(told(found)) == bool(said)
+        assert said or not told(found, certain=False)
+    step = state.put(task("w5", S.NEW, S.READY, on="", spec_version=3, created_at=2.0))
+    assert any(text.startswith("I2: 3 tasks are current") for text in told(after(state, [step])))
+
+
+def test_one_that_goes_start_first_is_made_beside_one_other() -> None:
+    state = well(WEB_2)
+    fields = {"on": "", "spec_version": 2, "created_at": 1.0}
+    step = state.put(task("w4", S.NEW, start_first=True, **fields))  # type: ignore[arg-type]
+    assert list(after(state, [step])) == []
+    state.drop(task("w4"))
+    state.put(task("w5", S.RUNNING, S.SHUTDOWN))
+    step = state.put(task("w4", S.NEW, start_first=True, **fields))  # type: ignore[arg-type]
+    assert any("made to run at once" in text for text in told(after(state, [step])))
+
+
 def test_a_version_never_changes_and_a_service_counts_its_versions() -> None:
     state = well()
     old, version = service("web")

@@ -80,6 +80,7 @@ async def test_what_is_all_well_is_not_written_again() -> None:
         await three_nodes(core)
         await core.submit(service_spec(replicas=3))
         await core.until(lambda: len(core.running("web")) == 3)
+        await core.until(lambda: bool(core.view.rollouts))  # it has run well
         revision = (await core.store.list("/")).revision
         await core.submit(service_spec(replicas=3))  # one commit: the same, as a new version
         await core.view.reached(revision + 1)
@@ -301,14 +302,11 @@ async def test_a_new_image_replaces_no_more_at_a_time_than_allowed() -> None:
 
 @in_virtual_time
 async def test_a_successor_starts_only_after_its_predecessor_has_stopped() -> None:
-    stopping = asyncio.Event()
     may_stop = asyncio.Event()
 
     def slow_stop(task: Task) -> TaskStatus | None:
-        if task.desired_state >= TaskState.SHUTDOWN and not task.status.state.finished:
-            stopping.set()
-            if not may_stop.is_set():
-                return None
+        if task.desired_state >= TaskState.SHUTDOWN and not may_stop.is_set():
+            return None
         return obey(task)
 
     async with leading() as core:
@@ -316,9 +314,9 @@ async def test_a_successor_starts_only_after_its_predecessor_has_stopped() -> No
         await three_nodes(core)
         await core.submit(service_spec())
         await core.until(lambda: len(core.running("web")) == 1)
+        (old,) = core.running("web")
         await core.submit(with_image("app:2"))
-        await core.until(lambda: bool(core.tasks("web", TaskState.READY)))
-        assert stopping.is_set()
+        await core.until(lambda: core.view.tasks[old.id].desired_state is TaskState.SHUTDOWN)
         (new,) = core.tasks("web", TaskState.READY)
         assert new.desired_state is TaskState.READY
         may_stop.set()
@@ -380,7 +378,7 @@ async def test_a_removed_service_leaves_nothing() -> None:
         await core.until(lambda: len(core.tasks("stuck", TaskState.PENDING)) == 1)
         await core.remove("web")
         await core.remove("stuck")
-        await core.until(lambda: not core.view.tasks and not core.view.versions)
+        await core.until(lambda: not (core.view.tasks or core.view.versions or core.view.rollouts))
 
 
 @in_virtual_time

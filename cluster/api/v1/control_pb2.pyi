@@ -27,6 +27,32 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _RolloutAction:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RolloutActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RolloutAction.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ROLLOUT_ACTION_UNSPECIFIED: _RolloutAction.ValueType  # 0
+    ROLLOUT_ACTION_PROMOTE: _RolloutAction.ValueType  # 1
+    """the canary is good: go on"""
+    ROLLOUT_ACTION_PAUSE: _RolloutAction.ValueType  # 2
+    """replace nothing more for now"""
+    ROLLOUT_ACTION_RESUME: _RolloutAction.ValueType  # 3
+    """go on; what failed so far is forgiven"""
+
+class RolloutAction(_RolloutAction, metaclass=_RolloutActionEnumTypeWrapper):
+    """What an operator says about a rollout."""
+
+ROLLOUT_ACTION_UNSPECIFIED: RolloutAction.ValueType  # 0
+ROLLOUT_ACTION_PROMOTE: RolloutAction.ValueType  # 1
+"""the canary is good: go on"""
+ROLLOUT_ACTION_PAUSE: RolloutAction.ValueType  # 2
+"""replace nothing more for now"""
+ROLLOUT_ACTION_RESUME: RolloutAction.ValueType  # 3
+"""go on; what failed so far is forgiven"""
+Global___RolloutAction: _TypeAlias = RolloutAction  # noqa: Y015
+
 class _DeployAction:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -607,6 +633,7 @@ class ServiceSummary(_message.Message):
     TASKS_DESIRED_FIELD_NUMBER: _builtins.int
     TASKS_RUNNING_FIELD_NUMBER: _builtins.int
     TASKS_CURRENT_FIELD_NUMBER: _builtins.int
+    ROLLOUT_FIELD_NUMBER: _builtins.int
     tasks_desired: _builtins.int
     """that should run"""
     tasks_running: _builtins.int
@@ -617,6 +644,10 @@ class ServiceSummary(_message.Message):
     def service(self) -> _types_pb2.Service:
         """its record"""
 
+    @_builtins.property
+    def rollout(self) -> _types_pb2.Rollout:
+        """where it stands; absent before the first version ran well"""
+
     def __init__(
         self,
         *,
@@ -624,10 +655,11 @@ class ServiceSummary(_message.Message):
         tasks_desired: _builtins.int = ...,
         tasks_running: _builtins.int = ...,
         tasks_current: _builtins.int = ...,
+        rollout: _types_pb2.Rollout | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["service", b"service"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["rollout", b"rollout", "service", b"service"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["service", b"service", "tasks_current", b"tasks_current", "tasks_desired", b"tasks_desired", "tasks_running", b"tasks_running"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rollout", b"rollout", "service", b"service", "tasks_current", b"tasks_current", "tasks_desired", b"tasks_desired", "tasks_running", b"tasks_running"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -913,6 +945,216 @@ class RemoveServicesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RemoveServicesResponse: _TypeAlias = RemoveServicesResponse  # noqa: Y015
+
+@_typing.final
+class ListVersionsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVICE_FIELD_NUMBER: _builtins.int
+    service: _builtins.str
+    """reference"""
+    def __init__(
+        self,
+        *,
+        service: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["service", b"service"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListVersionsRequest: _TypeAlias = ListVersionsRequest  # noqa: Y015
+
+@_typing.final
+class ListVersionsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVICE_FIELD_NUMBER: _builtins.int
+    VERSIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def service(self) -> Global___ServiceSummary:
+        """as it is"""
+
+    @_builtins.property
+    def versions(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.ServiceVersion]:
+        """the oldest first"""
+
+    def __init__(
+        self,
+        *,
+        service: Global___ServiceSummary | None = ...,
+        versions: _abc.Iterable[_types_pb2.ServiceVersion] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["service", b"service"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["service", b"service", "versions", b"versions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListVersionsResponse: _TypeAlias = ListVersionsResponse  # noqa: Y015
+
+@_typing.final
+class RollbackWish(_message.Message):
+    """Which version a service is to go back to."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVICE_FIELD_NUMBER: _builtins.int
+    TO_FIELD_NUMBER: _builtins.int
+    service: _builtins.str
+    """reference"""
+    to: _builtins.int
+    """number; 0: the last that ran well, with another template than now"""
+    def __init__(
+        self,
+        *,
+        service: _builtins.str = ...,
+        to: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["service", b"service", "to", b"to"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RollbackWish: _TypeAlias = RollbackWish  # noqa: Y015
+
+@_typing.final
+class RollbackServicesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WISHES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def wishes(self) -> _containers.RepeatedCompositeFieldContainer[Global___RollbackWish]:
+        """each service once"""
+
+    def __init__(
+        self,
+        *,
+        wishes: _abc.Iterable[Global___RollbackWish] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["wishes", b"wishes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RollbackServicesRequest: _TypeAlias = RollbackServicesRequest  # noqa: Y015
+
+@_typing.final
+class RolledBackService(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVICE_FIELD_NUMBER: _builtins.int
+    TO_FIELD_NUMBER: _builtins.int
+    to: _builtins.int
+    """whose template it has again; 0: nothing to take back"""
+    @_builtins.property
+    def service(self) -> _types_pb2.Service:
+        """as stored"""
+
+    def __init__(
+        self,
+        *,
+        service: _types_pb2.Service | None = ...,
+        to: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["service", b"service"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["service", b"service", "to", b"to"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RolledBackService: _TypeAlias = RolledBackService  # noqa: Y015
+
+@_typing.final
+class RollbackServicesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVICES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def services(self) -> _containers.RepeatedCompositeFieldContainer[Global___RolledBackService]:
+        """sorted by name"""
+
+    def __init__(
+        self,
+        *,
+        services: _abc.Iterable[Global___RolledBackService] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["services", b"services"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RollbackServicesResponse: _TypeAlias = RollbackServicesResponse  # noqa: Y015
+
+@_typing.final
+class RollbackStackRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STACK_FIELD_NUMBER: _builtins.int
+    stack: _builtins.str
+    """reference"""
+    def __init__(
+        self,
+        *,
+        stack: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["stack", b"stack"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RollbackStackRequest: _TypeAlias = RollbackStackRequest  # noqa: Y015
+
+@_typing.final
+class SteerRolloutRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVICE_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
+    service: _builtins.str
+    """reference"""
+    action: Global___RolloutAction.ValueType
+    """what to do"""
+    def __init__(
+        self,
+        *,
+        service: _builtins.str = ...,
+        action: Global___RolloutAction.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "service", b"service"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SteerRolloutRequest: _TypeAlias = SteerRolloutRequest  # noqa: Y015
+
+@_typing.final
+class SteerRolloutResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVICE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def service(self) -> _types_pb2.Service:
+        """as stored"""
+
+    def __init__(
+        self,
+        *,
+        service: _types_pb2.Service | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["service", b"service"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["service", b"service"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SteerRolloutResponse: _TypeAlias = SteerRolloutResponse  # noqa: Y015
 
 @_typing.final
 class ListTasksRequest(_message.Message):
@@ -1638,6 +1880,7 @@ class AnyObject(_message.Message):
     SERVICE_VERSION_FIELD_NUMBER: _builtins.int
     TASK_FIELD_NUMBER: _builtins.int
     STACK_FIELD_NUMBER: _builtins.int
+    ROLLOUT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def cluster(self) -> _types_pb2.Cluster: ...
     @_builtins.property
@@ -1654,6 +1897,8 @@ class AnyObject(_message.Message):
     def task(self) -> _types_pb2.Task: ...
     @_builtins.property
     def stack(self) -> _types_pb2.Stack: ...
+    @_builtins.property
+    def rollout(self) -> _types_pb2.Rollout: ...
     def __init__(
         self,
         *,
@@ -1665,12 +1910,13 @@ class AnyObject(_message.Message):
         service_version: _types_pb2.ServiceVersion | None = ...,
         task: _types_pb2.Task | None = ...,
         stack: _types_pb2.Stack | None = ...,
+        rollout: _types_pb2.Rollout | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "manager", b"manager", "node", b"node", "object", b"object", "service", b"service", "service_version", b"service_version", "session", b"session", "stack", b"stack", "task", b"task"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "manager", b"manager", "node", b"node", "object", b"object", "rollout", b"rollout", "service", b"service", "service_version", b"service_version", "session", b"session", "stack", b"stack", "task", b"task"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "manager", b"manager", "node", b"node", "object", b"object", "service", b"service", "service_version", b"service_version", "session", b"session", "stack", b"stack", "task", b"task"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "manager", b"manager", "node", b"node", "object", b"object", "rollout", b"rollout", "service", b"service", "service_version", b"service_version", "session", b"session", "stack", b"stack", "task", b"task"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_object: _TypeAlias = _typing.Literal["cluster", "manager", "node", "session", "service", "service_version", "task", "stack"]  # noqa: Y015
+    _WhichOneofReturnType_object: _TypeAlias = _typing.Literal["cluster", "manager", "node", "session", "service", "service_version", "task", "stack", "rollout"]  # noqa: Y015
     _WhichOneofArgType_object: _TypeAlias = _typing.Literal["object", b"object"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_object) -> _WhichOneofReturnType_object | None: ...
 

@@ -99,6 +99,26 @@ class ControlStub:
                 request_serializer=cluster_dot_api_dot_v1_dot_control__pb2.RemoveServicesRequest.SerializeToString,
                 response_deserializer=cluster_dot_api_dot_v1_dot_control__pb2.RemoveServicesResponse.FromString,
                 _registered_method=True)
+        self.ListVersions = channel.unary_unary(
+                '/cluster.api.v1.Control/ListVersions',
+                request_serializer=cluster_dot_api_dot_v1_dot_control__pb2.ListVersionsRequest.SerializeToString,
+                response_deserializer=cluster_dot_api_dot_v1_dot_control__pb2.ListVersionsResponse.FromString,
+                _registered_method=True)
+        self.RollbackServices = channel.unary_unary(
+                '/cluster.api.v1.Control/RollbackServices',
+                request_serializer=cluster_dot_api_dot_v1_dot_control__pb2.RollbackServicesRequest.SerializeToString,
+                response_deserializer=cluster_dot_api_dot_v1_dot_control__pb2.RollbackServicesResponse.FromString,
+                _registered_method=True)
+        self.RollbackStack = channel.unary_unary(
+                '/cluster.api.v1.Control/RollbackStack',
+                request_serializer=cluster_dot_api_dot_v1_dot_control__pb2.RollbackStackRequest.SerializeToString,
+                response_deserializer=cluster_dot_api_dot_v1_dot_control__pb2.RollbackServicesResponse.FromString,
+                _registered_method=True)
+        self.SteerRollout = channel.unary_unary(
+                '/cluster.api.v1.Control/SteerRollout',
+                request_serializer=cluster_dot_api_dot_v1_dot_control__pb2.SteerRolloutRequest.SerializeToString,
+                response_deserializer=cluster_dot_api_dot_v1_dot_control__pb2.SteerRolloutResponse.FromString,
+                _registered_method=True)
         self.ListTasks = channel.unary_unary(
                 '/cluster.api.v1.Control/ListTasks',
                 request_serializer=cluster_dot_api_dot_v1_dot_control__pb2.ListTasksRequest.SerializeToString,
@@ -234,6 +254,34 @@ class ControlServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListVersions(self, request, context):
+        """List the versions that a service has had, as far as they are kept.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RollbackServices(self, request, context):
+        """Give services an earlier version's template again; all of them or none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RollbackStack(self, request, context):
+        """Take back what a stack's last deploy changed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SteerRollout(self, request, context):
+        """Say a word about a service's rollout.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListTasks(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -360,6 +408,26 @@ def add_ControlServicer_to_server(servicer, server):
                     servicer.RemoveServices,
                     request_deserializer=cluster_dot_api_dot_v1_dot_control__pb2.RemoveServicesRequest.FromString,
                     response_serializer=cluster_dot_api_dot_v1_dot_control__pb2.RemoveServicesResponse.SerializeToString,
+            ),
+            'ListVersions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListVersions,
+                    request_deserializer=cluster_dot_api_dot_v1_dot_control__pb2.ListVersionsRequest.FromString,
+                    response_serializer=cluster_dot_api_dot_v1_dot_control__pb2.ListVersionsResponse.SerializeToString,
+            ),
+            'RollbackServices': grpc.unary_unary_rpc_method_handler(
+                    servicer.RollbackServices,
+                    request_deserializer=cluster_dot_api_dot_v1_dot_control__pb2.RollbackServicesRequest.FromString,
+                    response_serializer=cluster_dot_api_dot_v1_dot_control__pb2.RollbackServicesResponse.SerializeToString,
+            ),
+            'RollbackStack': grpc.unary_unary_rpc_method_handler(
+                    servicer.RollbackStack,
+                    request_deserializer=cluster_dot_api_dot_v1_dot_control__pb2.RollbackStackRequest.FromString,
+                    response_serializer=cluster_dot_api_dot_v1_dot_control__pb2.RollbackServicesResponse.SerializeToString,
+            ),
+            'SteerRollout': grpc.unary_unary_rpc_method_handler(
+                    servicer.SteerRollout,
+                    request_deserializer=cluster_dot_api_dot_v1_dot_control__pb2.SteerRolloutRequest.FromString,
+                    response_serializer=cluster_dot_api_dot_v1_dot_control__pb2.SteerRolloutResponse.SerializeToString,
             ),
             'ListTasks': grpc.unary_unary_rpc_method_handler(
                     servicer.ListTasks,
@@ -758,6 +826,114 @@ class Control:
             '/cluster.api.v1.Control/RemoveServices',
             cluster_dot_api_dot_v1_dot_control__pb2.RemoveServicesRequest.SerializeToString,
             cluster_dot_api_dot_v1_dot_control__pb2.RemoveServicesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListVersions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cluster.api.v1.Control/ListVersions',
+            cluster_dot_api_dot_v1_dot_control__pb2.ListVersionsRequest.SerializeToString,
+            cluster_dot_api_dot_v1_dot_control__pb2.ListVersionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RollbackServices(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cluster.api.v1.Control/RollbackServices',
+            cluster_dot_api_dot_v1_dot_control__pb2.RollbackServicesRequest.SerializeToString,
+            cluster_dot_api_dot_v1_dot_control__pb2.RollbackServicesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RollbackStack(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cluster.api.v1.Control/RollbackStack',
+            cluster_dot_api_dot_v1_dot_control__pb2.RollbackStackRequest.SerializeToString,
+            cluster_dot_api_dot_v1_dot_control__pb2.RollbackServicesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SteerRollout(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cluster.api.v1.Control/SteerRollout',
+            cluster_dot_api_dot_v1_dot_control__pb2.SteerRolloutRequest.SerializeToString,
+            cluster_dot_api_dot_v1_dot_control__pb2.SteerRolloutResponse.FromString,
             options,
             channel_credentials,
             insecure,

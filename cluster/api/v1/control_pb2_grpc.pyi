@@ -57,6 +57,14 @@ class ControlStub:
     ScaleServices: _grpc.UnaryUnaryMultiCallable[_control_pb2.ScaleServicesRequest, _control_pb2.ScaleServicesResponse]
     """Change only how many replicas there are; all of the services or none."""
     RemoveServices: _grpc.UnaryUnaryMultiCallable[_control_pb2.RemoveServicesRequest, _control_pb2.RemoveServicesResponse]
+    ListVersions: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListVersionsRequest, _control_pb2.ListVersionsResponse]
+    """List the versions that a service has had, as far as they are kept."""
+    RollbackServices: _grpc.UnaryUnaryMultiCallable[_control_pb2.RollbackServicesRequest, _control_pb2.RollbackServicesResponse]
+    """Give services an earlier version's template again; all of them or none."""
+    RollbackStack: _grpc.UnaryUnaryMultiCallable[_control_pb2.RollbackStackRequest, _control_pb2.RollbackServicesResponse]
+    """Take back what a stack's last deploy changed."""
+    SteerRollout: _grpc.UnaryUnaryMultiCallable[_control_pb2.SteerRolloutRequest, _control_pb2.SteerRolloutResponse]
+    """Say a word about a service's rollout."""
     ListTasks: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListTasksRequest, _control_pb2.ListTasksResponse]
     GetTask: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetTaskRequest, _control_pb2.GetTaskResponse]
     ExplainTask: _grpc.UnaryUnaryMultiCallable[_control_pb2.ExplainTaskRequest, _control_pb2.ExplainTaskResponse]
@@ -95,6 +103,14 @@ class ControlAsyncStub(ControlStub):
     ScaleServices: _aio.UnaryUnaryMultiCallable[_control_pb2.ScaleServicesRequest, _control_pb2.ScaleServicesResponse]  # type: ignore[assignment]
     """Change only how many replicas there are; all of the services or none."""
     RemoveServices: _aio.UnaryUnaryMultiCallable[_control_pb2.RemoveServicesRequest, _control_pb2.RemoveServicesResponse]  # type: ignore[assignment]
+    ListVersions: _aio.UnaryUnaryMultiCallable[_control_pb2.ListVersionsRequest, _control_pb2.ListVersionsResponse]  # type: ignore[assignment]
+    """List the versions that a service has had, as far as they are kept."""
+    RollbackServices: _aio.UnaryUnaryMultiCallable[_control_pb2.RollbackServicesRequest, _control_pb2.RollbackServicesResponse]  # type: ignore[assignment]
+    """Give services an earlier version's template again; all of them or none."""
+    RollbackStack: _aio.UnaryUnaryMultiCallable[_control_pb2.RollbackStackRequest, _control_pb2.RollbackServicesResponse]  # type: ignore[assignment]
+    """Take back what a stack's last deploy changed."""
+    SteerRollout: _aio.UnaryUnaryMultiCallable[_control_pb2.SteerRolloutRequest, _control_pb2.SteerRolloutResponse]  # type: ignore[assignment]
+    """Say a word about a service's rollout."""
     ListTasks: _aio.UnaryUnaryMultiCallable[_control_pb2.ListTasksRequest, _control_pb2.ListTasksResponse]  # type: ignore[assignment]
     GetTask: _aio.UnaryUnaryMultiCallable[_control_pb2.GetTaskRequest, _control_pb2.GetTaskResponse]  # type: ignore[assignment]
     ExplainTask: _aio.UnaryUnaryMultiCallable[_control_pb2.ExplainTaskRequest, _control_pb2.ExplainTaskResponse]  # type: ignore[assignment]
@@ -208,6 +224,38 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
         request: _control_pb2.RemoveServicesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_control_pb2.RemoveServicesResponse, _abc.Awaitable[_control_pb2.RemoveServicesResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ListVersions(
+        self,
+        request: _control_pb2.ListVersionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.ListVersionsResponse, _abc.Awaitable[_control_pb2.ListVersionsResponse]]:
+        """List the versions that a service has had, as far as they are kept."""
+
+    @_abc_1.abstractmethod
+    def RollbackServices(
+        self,
+        request: _control_pb2.RollbackServicesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.RollbackServicesResponse, _abc.Awaitable[_control_pb2.RollbackServicesResponse]]:
+        """Give services an earlier version's template again; all of them or none."""
+
+    @_abc_1.abstractmethod
+    def RollbackStack(
+        self,
+        request: _control_pb2.RollbackStackRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.RollbackServicesResponse, _abc.Awaitable[_control_pb2.RollbackServicesResponse]]:
+        """Take back what a stack's last deploy changed."""
+
+    @_abc_1.abstractmethod
+    def SteerRollout(
+        self,
+        request: _control_pb2.SteerRolloutRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.SteerRolloutResponse, _abc.Awaitable[_control_pb2.SteerRolloutResponse]]:
+        """Say a word about a service's rollout."""
 
     @_abc_1.abstractmethod
     def ListTasks(

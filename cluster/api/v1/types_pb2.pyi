@@ -290,6 +290,48 @@ FAILURE_ACTION_ROLLBACK: FailureAction.ValueType  # 3
 """return to the version before"""
 Global___FailureAction: _TypeAlias = FailureAction  # noqa: Y015
 
+class _RolloutState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RolloutStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RolloutState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ROLLOUT_STATE_UNSPECIFIED: _RolloutState.ValueType  # 0
+    ROLLOUT_STATE_UPDATING: _RolloutState.ValueType  # 1
+    """places get the new template"""
+    ROLLOUT_STATE_CANARY: _RolloutState.ValueType  # 2
+    """the first few have it; it waits for a word"""
+    ROLLOUT_STATE_PAUSED: _RolloutState.ValueType  # 3
+    """too many failed, or an operator holds it"""
+    ROLLOUT_STATE_COMPLETED: _RolloutState.ValueType  # 4
+    """every place has it"""
+    ROLLOUT_STATE_ROLLING_BACK: _RolloutState.ValueType  # 5
+    """places get the last healthy version again"""
+    ROLLOUT_STATE_ROLLED_BACK: _RolloutState.ValueType  # 6
+    """they have it"""
+    ROLLOUT_STATE_ROLLBACK_PAUSED: _RolloutState.ValueType  # 7
+    """that failed, too"""
+
+class RolloutState(_RolloutState, metaclass=_RolloutStateEnumTypeWrapper):
+    """What a rollout is at."""
+
+ROLLOUT_STATE_UNSPECIFIED: RolloutState.ValueType  # 0
+ROLLOUT_STATE_UPDATING: RolloutState.ValueType  # 1
+"""places get the new template"""
+ROLLOUT_STATE_CANARY: RolloutState.ValueType  # 2
+"""the first few have it; it waits for a word"""
+ROLLOUT_STATE_PAUSED: RolloutState.ValueType  # 3
+"""too many failed, or an operator holds it"""
+ROLLOUT_STATE_COMPLETED: RolloutState.ValueType  # 4
+"""every place has it"""
+ROLLOUT_STATE_ROLLING_BACK: RolloutState.ValueType  # 5
+"""places get the last healthy version again"""
+ROLLOUT_STATE_ROLLED_BACK: RolloutState.ValueType  # 6
+"""they have it"""
+ROLLOUT_STATE_ROLLBACK_PAUSED: RolloutState.ValueType  # 7
+"""that failed, too"""
+Global___RolloutState: _TypeAlias = RolloutState  # noqa: Y015
+
 class _Availability:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -523,6 +565,7 @@ class Task(_message.Message):
     START_AFTER_FIELD_NUMBER: _builtins.int
     FAILURES_FIELD_NUMBER: _builtins.int
     GENERIC_ITEMS_FIELD_NUMBER: _builtins.int
+    START_FIRST_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """the store's revision that last changed it"""
     id: _builtins.str
@@ -543,6 +586,8 @@ class Task(_message.Message):
     """when it may run if desired READY, seconds since 1970 UTC"""
     failures: _builtins.int
     """tasks before it in the slot that ended badly in a row"""
+    start_first: _builtins.bool
+    """it may run beside the task that it is to replace"""
     @_builtins.property
     def status(self) -> Global___TaskStatus:
         """as last seen"""
@@ -566,10 +611,11 @@ class Task(_message.Message):
         start_after: _builtins.float = ...,
         failures: _builtins.int = ...,
         generic_items: _abc.Mapping[_builtins.str, Global___StringList] | None = ...,
+        start_first: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["status", b"status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "desired_state", b"desired_state", "failures", b"failures", "generic_items", b"generic_items", "id", b"id", "node_id", b"node_id", "service_id", b"service_id", "slot", b"slot", "spec_version", b"spec_version", "start_after", b"start_after", "status", b"status", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "desired_state", b"desired_state", "failures", b"failures", "generic_items", b"generic_items", "id", b"id", "node_id", b"node_id", "service_id", b"service_id", "slot", b"slot", "spec_version", b"spec_version", "start_after", b"start_after", "start_first", b"start_first", "status", b"status", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1391,6 +1437,9 @@ class UpdateConfig(_message.Message):
     FAILURE_ACTION_FIELD_NUMBER: _builtins.int
     MAX_FAILURE_RATIO_FIELD_NUMBER: _builtins.int
     ORDER_FIELD_NUMBER: _builtins.int
+    PROGRESS_DEADLINE_SECONDS_FIELD_NUMBER: _builtins.int
+    CANARY_FIELD_NUMBER: _builtins.int
+    PROMOTE_AFTER_SECONDS_FIELD_NUMBER: _builtins.int
     parallelism: _builtins.int
     """tasks at a time; 0: all"""
     delay_seconds: _builtins.float
@@ -1403,6 +1452,12 @@ class UpdateConfig(_message.Message):
     """0..1"""
     order: Global___UpdateOrder.ValueType
     """what stops first"""
+    progress_deadline_seconds: _builtins.float
+    """a new task's in one state before it runs; 0: none"""
+    canary: _builtins.int
+    """places updated first, then it waits; 0: none"""
+    promote_after_seconds: _builtins.float
+    """of the canary running well; 0: never by itself"""
     def __init__(
         self,
         *,
@@ -1412,10 +1467,13 @@ class UpdateConfig(_message.Message):
         failure_action: Global___FailureAction.ValueType = ...,
         max_failure_ratio: _builtins.float = ...,
         order: Global___UpdateOrder.ValueType = ...,
+        progress_deadline_seconds: _builtins.float = ...,
+        canary: _builtins.int = ...,
+        promote_after_seconds: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["delay_seconds", b"delay_seconds", "failure_action", b"failure_action", "max_failure_ratio", b"max_failure_ratio", "monitor_seconds", b"monitor_seconds", "order", b"order", "parallelism", b"parallelism"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["canary", b"canary", "delay_seconds", b"delay_seconds", "failure_action", b"failure_action", "max_failure_ratio", b"max_failure_ratio", "monitor_seconds", b"monitor_seconds", "order", b"order", "parallelism", b"parallelism", "progress_deadline_seconds", b"progress_deadline_seconds", "promote_after_seconds", b"promote_after_seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1551,6 +1609,10 @@ class Service(_message.Message):
     SPEC_VERSION_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
     UPDATED_AT_FIELD_NUMBER: _builtins.int
+    ROLLS_BACK_FIELD_NUMBER: _builtins.int
+    PROMOTED_VERSION_FIELD_NUMBER: _builtins.int
+    PAUSED_FIELD_NUMBER: _builtins.int
+    RESUMED_AT_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """the store's revision that last changed it"""
     id: _builtins.str
@@ -1561,6 +1623,14 @@ class Service(_message.Message):
     """seconds since 1970 UTC"""
     updated_at: _builtins.float
     """seconds since 1970 UTC"""
+    rolls_back: _builtins.bool
+    """the template is a return to an earlier one"""
+    promoted_version: _builtins.int
+    """whose canary an operator has found good"""
+    paused: _builtins.bool
+    """an operator holds the rollout"""
+    resumed_at: _builtins.float
+    """when an operator last let it go on"""
     @_builtins.property
     def spec(self) -> Global___ServiceSpec:
         """as asked for"""
@@ -1574,14 +1644,92 @@ class Service(_message.Message):
         spec_version: _builtins.int = ...,
         created_at: _builtins.float = ...,
         updated_at: _builtins.float = ...,
+        rolls_back: _builtins.bool = ...,
+        promoted_version: _builtins.int = ...,
+        paused: _builtins.bool = ...,
+        resumed_at: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "id", b"id", "spec", b"spec", "spec_version", b"spec_version", "updated_at", b"updated_at", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "id", b"id", "paused", b"paused", "promoted_version", b"promoted_version", "resumed_at", b"resumed_at", "rolls_back", b"rolls_back", "spec", b"spec", "spec_version", b"spec_version", "updated_at", b"updated_at", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Service: _TypeAlias = Service  # noqa: Y015
+
+@_typing.final
+class Rollout(_message.Message):
+    """Where the rollout of a service stands, as the leader sees and decides it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    SERVICE_ID_FIELD_NUMBER: _builtins.int
+    SPEC_VERSION_FIELD_NUMBER: _builtins.int
+    TARGET_FIELD_NUMBER: _builtins.int
+    BASE_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    FAILED_FIELD_NUMBER: _builtins.int
+    HEALTHY_FIELD_NUMBER: _builtins.int
+    PROMOTED_FIELD_NUMBER: _builtins.int
+    STARTED_AT_FIELD_NUMBER: _builtins.int
+    CHANGED_AT_FIELD_NUMBER: _builtins.int
+    RESUMED_AT_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    """the store's revision that last changed it"""
+    service_id: _builtins.str
+    """whose"""
+    spec_version: _builtins.int
+    """of the service, that it answers to"""
+    target: _builtins.int
+    """version that places are brought to"""
+    base: _builtins.int
+    """version of places whose turn has not come; 0: none"""
+    state: Global___RolloutState.ValueType
+    """what it is at"""
+    message: _builtins.str
+    """why"""
+    promoted: _builtins.bool
+    """the canary was found good"""
+    started_at: _builtins.float
+    """seconds since 1970 UTC; failures count from there"""
+    changed_at: _builtins.float
+    """seconds since 1970 UTC; of the state"""
+    resumed_at: _builtins.float
+    """the service's, as last followed"""
+    @_builtins.property
+    def failed(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """places in which the target has failed"""
+
+    @_builtins.property
+    def healthy(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """versions that ran well, the newest last"""
+
+    def __init__(
+        self,
+        *,
+        version: _builtins.int = ...,
+        service_id: _builtins.str = ...,
+        spec_version: _builtins.int = ...,
+        target: _builtins.int = ...,
+        base: _builtins.int = ...,
+        state: Global___RolloutState.ValueType = ...,
+        message: _builtins.str = ...,
+        failed: _abc.Iterable[_builtins.str] | None = ...,
+        healthy: _abc.Iterable[_builtins.int] | None = ...,
+        promoted: _builtins.bool = ...,
+        started_at: _builtins.float = ...,
+        changed_at: _builtins.float = ...,
+        resumed_at: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "changed_at", b"changed_at", "failed", b"failed", "healthy", b"healthy", "message", b"message", "promoted", b"promoted", "resumed_at", b"resumed_at", "service_id", b"service_id", "spec_version", b"spec_version", "started_at", b"started_at", "state", b"state", "target", b"target", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Rollout: _TypeAlias = Rollout  # noqa: Y015
 
 @_typing.final
 class ServiceVersion(_message.Message):

@@ -1,0 +1,111 @@
+"""The shell: gathers the facts of one service at a time from the view."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from cluster.clock import Clock
+from cluster.ids import IdSource
+from cluster.model import Node, Service, ServiceId, ServiceMode, ServiceSpec, Task, TaskId
+from manager import view as views
+from manager.committer import Change
+from manager.reconcilers import restart
+from manager.reconcilers.loop import Plan
+from manager.reconcilers.services.facts import Facts
+from manager.reconcilers.services.plan import plan
+from manager.reconcilers.services.sightings import Sightings
+from manager.reconcilers.services.tasks import discard
+from scheduler import Demand, explain, snapshot_of
+
+
+class ServiceReconciler:
+    """Plans one service at a time; a service that is gone has its tasks removed."""
+
+    name = "services"
+
+    def __init__(
+        self, view: views.View, ids: IdSource, jitter: restart.Jitter, clock: Clock
+    ) -> None:
+        self._view = view
+        self._ids = ids
+        self._jitter = jitter
+        self._clock = clock
+        self._sightings = Sightings()
+
+    def concerned(self, change: views.Change) -> Iterable[ServiceId]:
+        match change.either:
+            case Service() as service:
+                return [service.id]
+            case Task() as task:
+                return [task.service_id]
+            case Node():
+                return [
+                    service.id
+                    for service in self._view.services.values()
+                    if service.spec.mode is ServiceMode.GLOBAL
+                ]
+        return []
+
+    def everything(self) -> Iterable[ServiceId]:
+        return {
+            *self._view.services,
+            *self._view.rollouts,
+            *(task.service_id for task in self._view.tasks.values()),
+        }
+
+    def plan(self, key: ServiceId, now: float) -> Plan:
+        tasks = list(self._view.tasks_of_service(key))
+        service = self._view.services.get(key)
+        if service is None:
+            return self._remains(key, tasks)
+        rollout = self._view.rollouts.get(key)
+        facts = Facts(
+            service=service,
+            versions=self._view.versions_of_service(key),
+            tasks=tasks,
+            nodes=self._view.nodes,
+            now=now,
+            new_id=lambda: TaskId(self._ids.new()),
+            jitter=self._jitter,
+            rollout=rollout,
+            fits_without=self._fits_without,
+        )
+        is_quiet = (
+            rollout is not None
+            and rollout.state.settled
+            and facts.alike(rollout.spec_version, service.spec_version)
+        )
+        if is_quiet:
+            self._sightings.forget(key)
+            return plan(facts)
+        seen = self._sightings.look(key, tasks, self._clock.monotonic())
+        return plan(replace(facts, seen=seen))
+
+    def _remains(self, key: ServiceId, tasks: Iterable[Task]) -> Plan:
+        self._sightings.forget(key)
+        gone = [change for task in tasks for change in discard(task, "its service was removed")]
+        if (rollout := self._view.rollouts.get(key)) is not None:
+            gone.append(Change(drop=(rollout,), why="its service was removed"))
+        return Plan(gone)
+
+    def _fits_without(self, successor: Task, holder: Task) -> bool:
+        """Tell whether *successor* could be bound if *holder* were gone.
+
+        Only the holder's node would have more to offer, so only that is looked at; but whether a
+        service is to be near others or apart is for the whole cluster to say.
+        """
+        spec = self._spec_of(successor)
+        node = self._view.nodes.get(holder.node_id)
+        if spec is None or node is None:
+            return False
+        nodes: Iterable[Node] = [node]
+        tasks = self._view.tasks_on_node(holder.node_id)
+        if spec.task.placement.affinities:
+            nodes, tasks = self._view.nodes.values(), self._view.tasks.values()
+        rest = (task for task in tasks if task.id not in (holder.id, successor.id))
+        snapshot = snapshot_of(nodes, rest, self._spec_of)
+        demand = Demand.of(successor.service_id, spec)
+        return explain(snapshot, demand, node_id=node.id).chosen is not None
+
+    def _spec_of(self, task: Task) -> ServiceSpec | None:
+        version = self._view.version_of(task)
+        return version.spec if version else None

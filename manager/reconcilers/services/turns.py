@@ -1,0 +1,296 @@
+"""Whose turn it is: which places get the new version now, and which old tasks go.
+
+The rules, place by place. A place is *under way* from the making of its successor until that
+has run for the delay; at most ``parallelism`` are.
+
+* The successor is made while the holder goes on. Stop-first: it is only prepared, and the
+  holder is stopped when the successor could start at once. Start-first: it runs beside the
+  holder, which is stopped when the successor runs.
+* If the successor finds no place, and would were it not for the holder (a host port, a limit per
+  node, room), the holder goes first: also with start-first, which says so.
+* A running holder goes only while fewer than ``parallelism`` places are without a running task
+  (not counting those whose failure is borne), unless its own successor runs.
+* The last running task of the version that ran well goes only when some task of the new one has
+  run for the monitor period; unless one place is all there is, or all places go at once.
+* Who does not run serves nobody: it gives way without regard to any of that, unless its version
+  ran well, and then its turn is worth waiting for.
+* While a rollout is paused no place begins, and a successor whose holder runs is withdrawn. A
+  place in which the new version failed gets the one that ran well again.
+"""
+
+from cluster import lifecycle
+from cluster.model import Task, TaskState, UpdateOrder
+from manager import disruption
+from manager.committer import Change
+from manager.reconcilers.services import tasks
+from manager.reconcilers.services.places import Stand, Survey, is_running
+from manager.reconcilers.services.rollout import (
+    ACTIVE,
+    HALTED,
+    RETURNS,
+    canary_of,
+    config_of,
+    ended_for_good,
+    is_begun,
+    reachable,
+)
+
+NEW_VERSION = "the service has a new version"
+
+
+class Turns:
+    """Decides for all places of a service, one after the other.
+
+    Attributes:
+        changes: to commit.
+        waits: in how many seconds to look again.
+        note: what people should know beside the rollout's own message; empty if nothing.
+    """
+
+    def __init__(self, look: Survey) -> None:
+        self.changes: list[Change] = []
+        self.waits: list[float] = []
+        self.note = ""
+        self._look = look
+        self._rollout = look.rollout
+        self._config = config_of(look.facts, look.rollout)
+        self._is_halted = look.rollout.state in HALTED
+        self._places = len(look.stands)
+        self._parallelism = self._config.parallelism or max(1, self._places)
+        self._under_way = self._missing = self._canary_left = self._good_running = 0
+        self._proven_in: float | None = None
+
+    def take(self) -> None:
+        """Decide."""
+        moving: list[Stand] = []
+        empty: list[Stand] = []
+        for stand in self._look.stands:
+            for extra in stand.extras:
+                self.changes.append(tasks.stop(extra, "another task holds its place"))
+            if stand.holder is None:
+                empty.append(stand)
+            elif not self._look.complies(stand.holder):
+                if self._look.is_open(stand):
+                    moving.append(stand)
+            elif self._is_to_go_back(stand, stand.holder):
+                made = tasks.make(self._look, stand, self._rollout.base)
+                why = "it failed, and the rollout is paused"
+                self.changes.append(tasks.stop(stand.holder, why, successor=(made,)))
+            else:
+                self._release(stand, stand.holder)
+        if moving or self._rollout.base:
+            self._count()
+        for stand in empty:
+            self._fill(stand)
+        moving.sort(key=lambda stand: (stand.serves, self._is_base(stand.holder)))
+        for stand in moving:
+            if stand.holder and stand.successor:
+                self._finish(stand, stand.holder, stand.successor)
+        for stand in moving:
+            if stand.holder and not stand.successor and not self._begin(stand, stand.holder):
+                self._release(stand, stand.holder)
+
+    def _count(self) -> None:
+        """Count what limits a rollout; a service of which nothing is to be moved need not."""
+        look = self._look
+        stands = list(reachable(look))
+        self._places = len(stands)
+        counted = [stand for stand in stands if stand.place not in look.rollout.failed]
+        self._under_way = sum(self._is_under_way(stand) for stand in counted)
+        self._missing = sum(not stand.serves for stand in counted)
+        held = canary_of(look)
+        begun = sum(is_begun(look, stand) for stand in stands) if held else 0
+        self._canary_left = max(0, held - begun) if held else self._places
+        self._good_running = sum(
+            is_running(stand.holder) and self._is_base(stand.holder) for stand in stands
+        )
+        self._proven_in = self._seconds_to_proof(stands)
+
+    def _release(self, stand: Stand, holder: Task) -> None:
+        """Let the one who has the place run, if it was held back and need not be any more."""
+        if holder.desired_state is TaskState.READY:
+            changes, waits = tasks.release(self._look.facts, stand, holder)
+            self.changes += changes
+            self.waits += waits
+
+    # --- places without a task ---
+
+    def _fill(self, stand: Stand) -> None:
+        if not self._look.is_open(stand):
+            return
+        facts, last = self._look.facts, stand.last
+        number = self._version_for(stand)
+        if last is not None and lifecycle.wanted(last) and facts.alike(last.spec_version, number):
+            if (pause := tasks.pause_seconds(facts, last)) > 0:
+                self.waits.append(pause)
+                return
+            made = tasks.again(self._look, stand, last, number)
+        else:
+            made = tasks.make(self._look, stand, number)
+        if made is not None:
+            self._made(made, "its place has no live task")
+
+    def _version_for(self, stand: Stand) -> int:
+        """Return what an empty place gets: what it had or shall have, as its turn is."""
+        target, base = self._rollout.target, self._rollout.base
+        if not base:
+            return target
+        last = stand.last
+        if last is not None and lifecycle.wanted(last) and self._look.complies(last):
+            return base if self._is_given_up(stand) else target
+        return target if not self._is_halted and self._takes_turn(stand) else base
+
+    def _is_given_up(self, stand: Stand) -> bool:
+        """Tell whether the target has failed here, and is not tried again for now."""
+        return self._is_halted and stand.place in self._rollout.failed
+
+    def _is_to_go_back(self, stand: Stand, holder: Task) -> bool:
+        """Tell whether the place is better off with the version that ran well."""
+        given_up = self._is_given_up(stand) and self._rollout.base != 0
+        return given_up and not is_running(holder) and self._look.is_open(stand)
+
+    # --- places that have an outdated task ---
+
+    def _begin(self, stand: Stand, holder: Task) -> bool:
+        """Make the successor of *holder* if it is the place's turn; tell whether it was."""
+        if self._is_halted:
+            return False
+        runs = is_running(holder)
+        number = self._rollout.target
+        if runs or self._is_base(holder):
+            if stand.place not in self._rollout.failed and not self._takes_turn(stand):
+                return False
+        elif self._canary_left <= 0 and self._rollout.base:
+            number = self._rollout.base  # not its turn, and what it has is of no use
+        start_first = self._config.order is UpdateOrder.START_FIRST
+        last = stand.history[0]
+        if last is not holder and lifecycle.wanted(last) and self._look.complies(last):
+            pause = tasks.pause_seconds(self._look.facts, last)
+            if pause > 0:
+                self.waits.append(pause)
+                return False
+            made = tasks.again(
+                self._look, stand, last, number, beside=runs, start_first=start_first and runs
+            )
+            if made is None:
+                return False
+        else:
+            made = tasks.make(
+                self._look, stand, number, beside=runs, start_first=start_first and runs
+            )
+        if runs:
+            self._made(made, "it is to replace an outdated task")
+        else:
+            self.changes.append(tasks.stop(holder, NEW_VERSION, successor=(made,)))
+        return True
+
+    def _finish(self, stand: Stand, holder: Task, successor: Task) -> None:
+        """Let *holder* go once *successor* can take its place."""
+        facts = self._look.facts
+        serves = is_running(holder)
+        if self._is_halted and (serves or self._is_base(holder)):
+            self.changes += tasks.discard(successor, "the rollout is paused")
+            return
+        if not serves:
+            self.changes.append(tasks.stop(holder, NEW_VERSION))
+            return
+        if is_running(successor):
+            if self._may_lose(holder, alone=False):
+                self._stop(holder, NEW_VERSION)
+            return
+        wait = successor.start_after - facts.now
+        if wait > 0 and not tasks.clock_went_back(facts, successor):
+            self.waits.append(wait)
+            return
+        if successor.start_first and successor.desired_state is TaskState.READY:
+            if all(task in (holder, successor) for task in stand.occupants()):
+                self.changes.append(tasks.released(successor))
+            return
+        is_ready = successor.status.state >= TaskState.READY and not successor.start_first
+        in_the_way = self._is_in_the_way(holder, successor)
+        if (is_ready or in_the_way) and self._may_lose(holder, alone=True):
+            if disruption.update_allowance(self._parallelism, self._missing) <= 0:
+                return
+            self._missing += 1
+            if in_the_way and successor.start_first:
+                self.note = (
+                    "stop-first where the new task does not fit beside the old one"
+                    f" ({successor.status.error})"
+                )
+            self._stop(holder, NEW_VERSION)
+
+    def _is_in_the_way(self, holder: Task, successor: Task) -> bool:
+        """Tell whether *successor* waits for the room, the port or the like of *holder*."""
+        status = successor.status
+        waits = status.state is TaskState.PENDING and bool(status.error)
+        return waits and self._look.facts.fits_without(successor, holder)
+
+    def _may_lose(self, holder: Task, *, alone: bool) -> bool:
+        """Tell whether the version that ran well can spare *holder*.
+
+        Args:
+            holder: a running task.
+            alone: it stops before its successor runs.
+        """
+        if self._rollout.state in RETURNS or not self._is_base(holder) or self._good_running > 1:
+            return True
+        if alone and (self._places == 1 or self._parallelism >= self._places):
+            return True
+        if self._proven_in is None:
+            return False
+        if self._proven_in > 0:
+            self.waits.append(self._proven_in)
+        return self._proven_in <= 0
+
+    def _stop(self, holder: Task, why: str) -> None:
+        self._good_running -= self._is_base(holder)
+        self.changes.append(tasks.stop(holder, why))
+
+    # --- counting ---
+
+    def _takes_turn(self, stand: Stand) -> bool:
+        """Tell whether it is the place's turn to get the target, and count it."""
+        if self._under_way >= self._parallelism or self._canary_left <= 0:
+            return False
+        self._under_way += 1
+        self._canary_left -= not is_begun(self._look, stand)
+        return True
+
+    def _is_under_way(self, stand: Stand) -> bool:
+        look = self._look
+        if stand.successor is not None:
+            return True
+        if stand.holder is None:
+            last = stand.last
+            is_ours = last is not None and lifecycle.wanted(last) and look.complies(last)
+            return self._rollout.state in ACTIVE and is_ours and not ended_for_good(look, stand)
+        if not look.complies(stand.holder):
+            return False
+        if not is_running(stand.holder):
+            return True
+        if self._rollout.state not in ACTIVE:
+            return False
+        if stand.holder.created_at < self._rollout.started_at:
+            return False
+        left = self._config.delay_seconds - (look.facts.sighting(stand.holder).running_seconds or 0)
+        if left > 0:
+            self.waits.append(left)
+        return left > 0
+
+    def _seconds_to_proof(self, stands: list[Stand]) -> float | None:
+        """Return in how many seconds a task of the target has run for the monitor period."""
+        ran = [
+            self._look.facts.sighting(task).running_seconds or 0.0
+            for stand in stands
+            for task in (stand.holder, stand.successor)
+            if task is not None and is_running(task) and self._look.complies(task)
+        ]
+        return self._config.monitor_seconds - max(ran) if ran else None
+
+    def _is_base(self, task: Task | None) -> bool:
+        return task is not None and self._look.is_base(task)
+
+    def _made(self, task: Task, why: str) -> None:
+        self.changes.append(Change(save=(task,), why=why))
+        if task.start_after:
+            self.waits.append(task.start_after - self._look.facts.now)

@@ -1,0 +1,67 @@
+"""How much may be taken away: one count for updates and for everybody else."""
+
+from typing import Any
+
+import pytest
+
+from cluster.model import (
+    DisruptionBudget,
+    NodeId,
+    Service,
+    ServiceId,
+    ServiceMode,
+    Task,
+    TaskId,
+    TaskState,
+    TaskStatus,
+)
+from manager.disruption import allowance, missing, update_allowance
+from tests.harness.leading import service_spec
+
+S = TaskState
+WEB = ServiceId("web")
+
+
+def service(budget: int = 1, **fields: Any) -> Service:
+    spec = service_spec(budget=DisruptionBudget(max_unavailable=budget), replicas=3, **fields)
+    return Service(id=WEB, spec=spec)
+
+
+def task(place: int, state: TaskState = S.RUNNING, desired: TaskState = S.RUNNING) -> Task:
+    return Task(
+        id=TaskId(f"{place}-{state.value}-{desired.value}"),
+        service_id=WEB,
+        spec_version=1,
+        slot=place,
+        node_id=NodeId(f"n{place}"),
+        desired_state=desired,
+        status=TaskStatus(state=state),
+    )
+
+
+@pytest.mark.parametrize(
+    ("budget", "tasks", "allowed"),
+    [
+        (1, [task(1), task(2), task(3)], 1),
+        (0, [task(1), task(2), task(3)], 0),
+        (5, [task(1), task(2), task(3)], 5),
+        (2, [task(1), task(2)], 1),  # one has no task at all
+        (2, [task(1), task(2), task(3, S.STARTING)], 1),
+        (2, [task(1), task(2), task(3, S.RUNNING, S.SHUTDOWN)], 1),  # told to stop: gone
+        (1, [task(1), task(2), task(2, S.READY, S.READY), task(3)], 1),  # an update prepares
+        (2, [task(1), task(1, S.FAILED), task(2), task(3)], 2),  # its past does not count
+        (1, [task(1), task(2, S.FAILED), task(3, S.FAILED)], 0),  # never below nothing
+    ],
+)
+def test_what_others_may_take(budget: int, tasks: list[Task], allowed: int) -> None:
+    assert allowance(service(budget), tasks) == allowed
+
+
+def test_a_global_service_misses_who_does_not_run_where_it_is() -> None:
+    everywhere = service(mode=ServiceMode.GLOBAL)
+    tasks = [task(1), task(2, S.STARTING), task(3, S.RUNNING, S.SHUTDOWN)]
+    assert missing(everywhere, tasks) == 1
+
+
+def test_an_update_takes_what_nobody_else_has_taken() -> None:
+    assert [update_allowance(2, gone) for gone in range(4)] == [2, 1, 0, 0]

@@ -1,0 +1,321 @@
+"""Rollouts as the leader brings them about, with nodes that have room, ports and bad days."""
+
+import asyncio
+from typing import Any
+
+import msgspec
+import pytest
+
+from cluster.model import (
+    FailureAction,
+    Placement,
+    PublishedPort,
+    Rollout,
+    RolloutState,
+    ServiceId,
+    ServiceMode,
+    ServiceSpec,
+    Task,
+    TaskState,
+    TaskStatus,
+    UpdateConfig,
+    UpdateOrder,
+)
+from cluster.resources import Resources
+from tests.fakes.virtual_time import LoopClock, in_virtual_time
+from tests.harness.leading import Behaviour, Leading, leading, obey, service_spec
+
+replace = msgspec.structs.replace
+WEB = ServiceId("id-web")
+QUICK = UpdateConfig(monitor_seconds=0.5)
+BACK = replace(QUICK, failure_action=FailureAction.ROLLBACK)
+START_FIRST = replace(QUICK, order=UpdateOrder.START_FIRST)
+
+
+def web(image: str = "app:1", update: UpdateConfig = QUICK, **task: Any) -> ServiceSpec:
+    """Return a service of three; fields of the template by name, ``replicas`` beside them."""
+    fields: dict[str, Any] = {"replicas": 3, "update": update, "rollback": QUICK}
+    fields |= {name: task.pop(name) for name in ("replicas", "mode") if name in task}
+    spec = service_spec(**fields)
+    container = replace(spec.task.container, image=image)
+    return replace(spec, task=replace(spec.task, container=container, **task))
+
+
+def image_of(core: Leading, task: Task) -> str:
+    version = core.view.version_of(task)
+    assert version is not None
+    return version.spec.task.container.image
+
+
+def images(core: Leading) -> list[str]:
+    return sorted(image_of(core, task) for task in core.running("web"))
+
+
+def rollout(core: Leading) -> Rollout:
+    return core.view.rollouts.get(WEB) or Rollout(service_id=WEB, state=RolloutState.UPDATING)
+
+
+def bad(core: Leading, image: str, report: TaskStatus, *, prepares: bool = True) -> Behaviour:
+    """Return agents on which *image* comes to *report*, from its start or before."""
+
+    def behave(task: Task) -> TaskStatus | None:
+        starts = task.desired_state is TaskState.RUNNING or not prepares
+        is_wanted = task.desired_state <= TaskState.RUNNING
+        if not (is_wanted and starts and image_of(core, task) == image):
+            return obey(task)
+        is_news = task.status.state < report.state
+        return replace(report, at=LoopClock().now()) if is_news else None
+
+    return behave
+
+
+CRASH = TaskStatus(state=TaskState.FAILED, error="exit code 7", exit_code=7)
+NO_IMAGE = TaskStatus(state=TaskState.REJECTED, error="image 'app:2' cannot be had")
+HANG = TaskStatus(state=TaskState.PREPARING, message="pulling")
+
+
+async def settled(core: Leading, state: RolloutState, number: int) -> Rollout:
+    await core.until(lambda: rollout(core).state is state and rollout(core).spec_version == number)
+    return rollout(core)
+
+
+async def up(core: Leading, spec: ServiceSpec, nodes: int = 3) -> None:
+    """Run the first version until it has run well."""
+    for i in range(1, nodes + 1):
+        await core.add_node(f"n{i}")
+    await core.submit(spec)
+    assert (await settled(core, RolloutState.COMPLETED, 1)).healthy == (1,)
+
+
+@in_virtual_time
+async def test_an_update_goes_through_and_is_remembered_as_good() -> None:
+    async with leading() as core:
+        await up(core, web())
+        await core.submit(web("app:2"))
+        done = await settled(core, RolloutState.COMPLETED, 2)
+        assert images(core) == ["app:2"] * 3
+        assert done.healthy == (1, 2)
+
+
+@pytest.mark.parametrize("order", UpdateOrder)
+@pytest.mark.parametrize(("report", "prepares"), [(CRASH, True), (NO_IMAGE, False)])
+@in_virtual_time
+async def test_a_bad_version_is_rolled_back_to_the_last_that_ran_well(
+    order: UpdateOrder, report: TaskStatus, *, prepares: bool
+) -> None:
+    async with leading() as core:
+        await up(core, web())
+        core.behaviour = bad(core, "app:2", report, prepares=prepares)
+        fewest = 3
+
+        def count(_: object) -> None:
+            nonlocal fewest
+            fewest = min(fewest, images(core).count("app:1"))
+
+        core.view.subscribe(count)
+        await core.submit(web("app:2", replace(BACK, order=order)))
+        done = await settled(core, RolloutState.ROLLED_BACK, 2)
+        assert done.target == 1
+        assert report.error in done.message
+        assert "rolled back to version 1" in done.message
+        assert images(core) == ["app:1"] * 3
+        serves_on = order is UpdateOrder.START_FIRST or report is NO_IMAGE
+        assert fewest == (3 if serves_on else 2), "one at a time, and none for a missing image"
+
+        await core.submit(web("app:2", BACK, replicas=5))
+        await core.until(lambda: images(core) == ["app:1"] * 5)  # scaled, and still the good one
+        await core.submit(web("app:3", BACK, replicas=5))
+        await settled(core, RolloutState.COMPLETED, 4)
+        assert images(core) == ["app:3"] * 5
+
+
+@in_virtual_time
+async def test_the_last_good_version_is_not_simply_the_one_before() -> None:
+    async with leading() as core:
+        await up(core, web())
+        core.behaviour = bad(core, "app:2", CRASH)
+        await core.submit(web("app:2"))
+        await settled(core, RolloutState.PAUSED, 2)
+        core.behaviour = bad(core, "app:3", CRASH)
+        await core.submit(web("app:3", BACK))
+        done = await settled(core, RolloutState.ROLLED_BACK, 3)
+        assert done.target == 1
+        assert images(core) == ["app:1"] * 3
+
+
+@in_virtual_time
+async def test_a_paused_update_keeps_what_runs_and_goes_on_when_told() -> None:
+    async with leading() as core:
+        await up(core, web())
+        core.behaviour = bad(core, "app:2", CRASH)
+        await core.submit(web("app:2"))
+        paused = await settled(core, RolloutState.PAUSED, 2)
+        assert "failed in 1 of 3 places" in paused.message
+        await core.until(lambda: images(core) == ["app:1"] * 3)  # where it failed, too
+        core.behaviour = obey
+        service = core.view.services[WEB]
+        await core.write(replace(service, resumed_at=service.resumed_at + 1))
+        await settled(core, RolloutState.COMPLETED, 2)
+        assert images(core) == ["app:2"] * 3
+
+
+@in_virtual_time
+async def test_a_task_that_comes_no_further_fails_at_the_deadline() -> None:
+    async with leading() as core:
+        await up(core, web())
+        core.behaviour = bad(core, "app:2", HANG, prepares=False)
+        await core.submit(web("app:2", replace(BACK, progress_deadline_seconds=30.0)))
+        done = await settled(core, RolloutState.ROLLED_BACK, 2)
+        assert "still preparing after 30s" in done.message
+        assert images(core) == ["app:1"] * 3
+
+
+@in_virtual_time
+async def test_a_template_that_fits_nowhere_stops_nothing() -> None:
+    async with leading() as core:
+        await up(core, web())
+        before = {task.id for task in core.running("web")}
+        huge = web("app:2", replace(QUICK, progress_deadline_seconds=30.0))
+        reservations = Resources(memory_bytes=64 << 30)
+        await core.submit(replace(huge, task=replace(huge.task, reservations=reservations)))
+        paused = await settled(core, RolloutState.PAUSED, 2)
+        assert "short of 56 GiB memory" in paused.message
+        assert {task.id for task in core.running("web")} == before
+        await core.until(lambda: not core.tasks("web", TaskState.PENDING))  # it is withdrawn
+
+
+PORT = {"ports": (PublishedPort(target=80, published=8080),)}
+ONE_PER_NODE = {"placement": Placement(max_replicas_per_node=1)}
+ROOM = {"reservations": Resources(memory_bytes=6 << 30)}
+
+
+@pytest.mark.parametrize("mode", ServiceMode)
+@pytest.mark.parametrize("needs", [PORT, ONE_PER_NODE, ROOM], ids=["port", "limit", "room"])
+@in_virtual_time
+async def test_start_first_stops_first_where_the_old_task_is_in_the_way(
+    needs: dict[str, Any], mode: ServiceMode
+) -> None:
+    async with leading() as core:
+        await up(core, web(mode=mode, **needs))
+        notes: list[str] = []
+        fewest = 3
+
+        def look(_: object) -> None:
+            nonlocal fewest
+            fewest = min(fewest, len(core.running("web")))
+            notes.append(rollout(core).message)
+
+        core.view.subscribe(look)
+        await core.submit(web("app:2", START_FIRST, mode=mode, **needs))
+        await settled(core, RolloutState.COMPLETED, 2)
+        assert images(core) == ["app:2"] * 3
+        assert fewest == 2, "one at a time"
+        told = [note for note in notes if "stop-first where" in note]
+        assert told
+        assert any(word in told[0] for word in ("8080", "limit of 1", "short of"))
+
+
+@in_virtual_time
+async def test_start_first_never_has_fewer_running_and_one_more_at_most() -> None:
+    async with leading() as core:
+        await up(core, web())
+        counts: set[int] = set()
+        core.view.subscribe(lambda _: counts.add(len(core.running("web"))))
+        await core.submit(web("app:2", START_FIRST))
+        await settled(core, RolloutState.COMPLETED, 2)
+        assert counts == {3, 4}
+
+
+@in_virtual_time
+async def test_a_new_spec_takes_over_from_any_mix_of_versions() -> None:
+    async with leading() as core:
+        await up(core, web())
+        await core.submit(web("app:2", replace(START_FIRST, delay_seconds=60.0)))
+        await core.until(lambda: images(core) == ["app:1", "app:1", "app:2"])
+        await core.submit(web("app:3"))
+        await settled(core, RolloutState.COMPLETED, 3)
+        assert images(core) == ["app:3"] * 3
+        await core.submit(web("app:4", replace(START_FIRST, delay_seconds=60.0)))
+        await core.until(lambda: images(core) == ["app:3", "app:3", "app:4"])
+        kept = {task.id for task in core.running("web") if image_of(core, task) == "app:3"}
+        await core.submit(web("app:3"))  # back: what still runs it is left alone
+        await settled(core, RolloutState.COMPLETED, 5)
+        assert images(core) == ["app:3"] * 3
+        assert kept <= {task.id for task in core.running("web")}
+
+
+@in_virtual_time
+async def test_a_canary_waits_and_promotes_itself_after_a_while() -> None:
+    async with leading() as core:
+        await up(core, web())
+        asked_at = LoopClock().monotonic()
+        await core.submit(web("app:2", replace(QUICK, canary=1, promote_after_seconds=40.0)))
+        waits = await settled(core, RolloutState.CANARY, 2)
+        assert "1 of 3 places run version 2" in waits.message
+        assert "after 40s" in waits.message
+        assert images(core) == ["app:1", "app:1", "app:2"]
+        await settled(core, RolloutState.COMPLETED, 2)
+        assert LoopClock().monotonic() - asked_at >= 40.0
+        assert images(core) == ["app:2"] * 3
+
+
+@in_virtual_time
+async def test_a_canary_that_was_promoted_is_an_update_like_any_other() -> None:
+    async with leading() as core:
+        await up(core, web())
+        await core.submit(web("app:2", replace(QUICK, canary=1, delay_seconds=60.0)))
+        await settled(core, RolloutState.CANARY, 2)
+        states: list[RolloutState] = []
+        core.view.subscribe(lambda _: states.append(rollout(core).state))
+        await core.write(replace(core.view.services[WEB], promoted_version=2))
+        await settled(core, RolloutState.COMPLETED, 2)
+        assert [*dict.fromkeys(states)] == [
+            RolloutState.CANARY,
+            RolloutState.UPDATING,
+            RolloutState.COMPLETED,
+        ]
+        assert images(core) == ["app:2"] * 3
+
+
+@in_virtual_time
+async def test_a_canary_that_fails_while_it_waits_is_taken_back() -> None:
+    async with leading() as core:
+        await up(core, web())
+        await core.submit(web("app:2", replace(BACK, canary=1)))
+        await settled(core, RolloutState.CANARY, 2)
+        (canary,) = (task for task in core.running("web") if image_of(core, task) == "app:2")
+        await core.write(replace(canary, status=replace(CRASH, at=LoopClock().now())))
+        done = await settled(core, RolloutState.ROLLED_BACK, 2)
+        assert "exit code 7" in done.message
+        assert images(core) == ["app:1"] * 3
+
+
+@in_virtual_time
+async def test_the_last_good_task_goes_only_once_the_new_version_has_proved_itself() -> None:
+    async with leading() as core:
+        await up(core, web(replicas=2))
+        core.behaviour = bad(core, "app:2", CRASH)
+
+        def late(task: Task) -> TaskStatus | None:
+            """Crash, but only three seconds after it ran."""
+            runs = task.status.state is TaskState.RUNNING and image_of(core, task) == "app:2"
+            if runs and LoopClock().now() - task.status.at > 3.0:
+                return replace(CRASH, at=LoopClock().now())
+            return obey(task)
+
+        core.behaviour = late
+        fewest = 2
+
+        def count(_: object) -> None:
+            nonlocal fewest
+            fewest = min(fewest, images(core).count("app:1"))
+
+        core.view.subscribe(count)
+        await core.submit(web("app:2", UpdateConfig(monitor_seconds=5.0), replicas=2))
+        await core.until(lambda: images(core) == ["app:1", "app:2"])
+        for i in range(6):  # lets the agents look again
+            await core.submit(service_spec(f"marker{i}"))
+            await core.until(lambda i=i: len(core.running(f"marker{i}")) == 1)  # type: ignore[misc]
+            await asyncio.sleep(1.0)
+        await settled(core, RolloutState.PAUSED, 2)
+        assert fewest == 1
