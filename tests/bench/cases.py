@@ -13,13 +13,13 @@ from functools import partial
 from time import monotonic
 
 from cluster.lifecycle import live
-from cluster.model import Task, TaskSpec, TaskState
+from cluster.model import Task, TaskSpec, TaskState, UpdateConfig
 from clusterctl.view import View
 from scripts.lib.steps import TREE
 from tests.bench.direct import remove
 from tests.bench.report import Goal, Result, Samples
-from tests.bench.rig import BRIDGE, HOST, SERVICE, STACK, Rig
-from tests.bench.watcher import all_run, client_of, tasks_of
+from tests.bench.rig import BRIDGE, HOST, NEXT, SERVICE, STACK, Rig
+from tests.bench.watcher import all_run, all_updated, client_of, tasks_of
 
 MANY = 30
 """Ten on each host."""
@@ -203,6 +203,53 @@ class HostKilled:
         rig.mend()
 
 
+@dataclass(frozen=True, slots=True)
+class Update:
+    """Replace the ten tasks of a service, so many at a time."""
+
+    parallelism: int
+    goal_s: float
+    swarm_s: float
+
+    def __call__(self, rig: Rig) -> list[Result]:
+        ours, direct = Taken(), Taken()
+        _in_turns(rig.runs, partial(self._roll, rig, ours), partial(self._directly, rig, direct))
+        return [
+            Result(
+                case=f"update-{self.parallelism}",
+                what=f"a rolling update of 10 replicas, {self.parallelism} at a time, stop-first,"
+                " no delay, no monitor: from the request until a manager tells 10/10 running the"
+                " new version",
+                samples=ours.samples,
+                compared_with="the same stops, creations and starts through Docker's API,"
+                f" {self.parallelism} at a time",
+                baseline=direct.samples,
+                goal=Goal(self.goal_s),
+                swarm=self.swarm_s,
+            )
+        ]
+
+    def _roll(self, rig: Rig, ours: Taken) -> None:
+        rig.run(BRIDGE, FEW)
+        rig.watcher.wait(lambda view: bool(view.rollouts), "the first version has run well")
+        update = UpdateConfig(parallelism=self.parallelism, monitor_seconds=0.0)
+        used = rig.cpu_meter()
+        asked_at = rig.submit(NEXT, FEW, update)
+        image = NEXT.container.image
+        ended_at = rig.watcher.wait(
+            lambda view: all_updated(view, SERVICE, FEW, image), "10 run the new version"
+        )
+        sample = ours.take(ended_at - asked_at, used())
+        rig.say(f"{sample}; the last of 10 {_told(rig.watcher.phases(asked_at))}")
+        rig.clear()
+
+    def _directly(self, rig: Rig, direct: Taken) -> None:
+        used = rig.cpu_meter()
+        seconds, made = rig.direct.update(BRIDGE, NEXT, FEW, rig.hosts, self.parallelism)
+        rig.say(f"{direct.take(seconds, used())}, directly")
+        remove(made)
+
+
 def leader_killed(rig: Rig) -> list[Result]:
     """Kill the leading manager and scale at once, as somebody who notices nothing."""
     accepted, converged = [], []
@@ -330,4 +377,6 @@ CASES: dict[str, Case] = {
     "leader-killed": leader_killed,
     "host-and-leader-killed": HostKilled("host-and-leader-killed", 10.0, 46.8, with_leader=True),
     "wait": command_waits,
+    "update-2": Update(2, goal_s=6.0, swarm_s=8.6),
+    "update-10": Update(10, goal_s=2.5, swarm_s=2.75),
 }

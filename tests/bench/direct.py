@@ -81,6 +81,29 @@ class Direct:
         second = self.run(spec, host)
         return monotonic() - began_at, [first, second]
 
+    def update(
+        self,
+        old: TaskSpec,
+        new: TaskSpec,
+        count: int,
+        hosts: Sequence[DockerHost],
+        parallelism: int,
+    ) -> tuple[float, list[Made]]:
+        """Start *count* containers, then replace each, *parallelism* at a time, stopping it first.
+
+        Returns:
+            The seconds for replacing them all, and what to ``remove``.
+        """
+        _, before = self.start(old, count, hosts)
+        with ThreadPoolExecutor(parallelism) as pool:
+            began_at = monotonic()
+            after = list(pool.map(lambda made: self._replace_well(made, new), before))
+            return monotonic() - began_at, [*before, *after]
+
+    def _replace_well(self, made: Made, new: TaskSpec) -> Made:
+        made.host.docker.api.stop(made.id)
+        return self.run(new, made.host)
+
     def run(self, spec: TaskSpec, host: DockerHost) -> Made:
         """Create and start one container."""
         task_id = TaskId(self._ids.new())

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 
-from cluster.model import ContainerSpec, NetworkMode, ServiceSpec, TaskSpec
+from cluster.model import ContainerSpec, NetworkMode, ServiceSpec, TaskSpec, UpdateConfig
 from clusterctl.client import Client
 from scripts.lib.steps import TREE
 from tests.bench import cpu
@@ -30,6 +30,10 @@ BRIDGE = TaskSpec(container=ContainerSpec(image=f"{APP}:1"))
 
 HOST = TaskSpec(container=ContainerSpec(image=f"{APP}:1"), network_mode=NetworkMode.HOST)
 
+NEXT = TaskSpec(container=ContainerSpec(image=f"{APP}:2"))
+"""What ``BRIDGE`` is updated to."""
+
+_UPDATE_DEFAULT = UpdateConfig()
 _CLONE_NEWNET = 0x40000000  # of setns(2); Python has it from 3.12 on
 
 
@@ -59,9 +63,11 @@ class Rig:
         """Return a function that tells the CPU seconds used since now."""
         return cpu.meter(self.cluster.lab.id)
 
-    def submit(self, task: TaskSpec, replicas: int) -> float:
+    def submit(
+        self, task: TaskSpec, replicas: int, update: UpdateConfig = _UPDATE_DEFAULT
+    ) -> float:
         """Deploy one service; return the moment at which it was asked for."""
-        spec = ServiceSpec(name=SERVICE, stack=STACK, task=task, replicas=replicas)
+        spec = ServiceSpec(name=SERVICE, stack=STACK, task=task, replicas=replicas, update=update)
         asked_at = monotonic()
         self.client.deploy(STACK, [spec], prune=False)
         return asked_at

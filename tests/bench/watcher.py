@@ -26,7 +26,7 @@ WAIT_SECONDS = 40.0
 
 REQUEST_SECONDS = 30.0
 TAKE_SECONDS = 0.2
-KINDS = ("service", "task", "node")
+KINDS = ("service", "service_version", "rollout", "task", "node")
 
 
 def client_of(endpoints: str) -> Client:
@@ -137,6 +137,18 @@ def tasks_of(view: View, service: str) -> list[Task]:
     """Return all tasks of the service of that name."""
     found = next((one for one in view.services.values() if one.spec.name == service), None)
     return [] if found is None else list(view.tasks_of(found.id))
+
+
+def all_updated(view: View, service: str, count: int, image: str) -> bool:
+    """Tell whether *count* tasks run, and all of them *image*."""
+
+    def runs(task: Task) -> bool:
+        version = view.versions.get((task.service_id, task.spec_version))
+        return version is not None and version.spec.task.container.image == image
+
+    return all_run(view, service, count) and all(
+        runs(task) for task in tasks_of(view, service) if live(task)
+    )
 
 
 def all_run(view: View, service: str, count: int) -> bool:
