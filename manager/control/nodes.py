@@ -72,7 +72,7 @@ class NodeChange:
 def _joined(
     names: tuple[str, ...], added: Collection[str], removed: Collection[str]
 ) -> tuple[str, ...]:
-    return tuple(sorted({*names, *added} - {*removed}))
+    return tuple(name for name in dict.fromkeys((*names, *added)) if name not in removed)
 
 
 class Nodes:

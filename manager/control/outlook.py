@@ -41,7 +41,7 @@ HEADROOM_MAX = 10_000
 
 # Nodes that are tried when it is asked which can be spared: each costs a pass. Those with the
 # most tasks come first.
-SPARED_MAX = 1_000
+SPARED_MAX = 300
 
 # Of tasks that were stopped in the last pass that was looked at.
 _MAKES_WAY = "it makes way for a task of a higher priority"

@@ -8,9 +8,9 @@ making another.
 import asyncio
 from collections.abc import Callable
 
-from cluster.model import Node, ServiceSpec, Task
+from cluster.model import NO_NODE, Node, ServiceSpec, Strategy, Task
 from manager.view import Batch, Change, View
-from scheduler import Ledger
+from scheduler import Explanation, Ledger, explain
 
 # Tasks that are read in one turn of the event loop: some ten milliseconds.
 READ_AT_ONCE = 2_000
@@ -21,30 +21,50 @@ CHANGES_UNASKED_MAX = 20_000
 
 
 class Picture:
-    """Makes, keeps and drops the ledger."""
+    """Makes, keeps and drops the ledger, and asks it."""
 
     def __init__(self, view: View) -> None:
         self._view = view
         self._ledger: Ledger | None = None
         self._unsubscribe: Callable[[], None] = lambda: None
         self._unasked = 0
-        self._making = asyncio.Lock()
+        self._asking = asyncio.Lock()
 
-    async def ledger(self) -> Ledger:
-        """Return the ledger as of now; do not keep it over an await."""
-        async with self._making:
+    async def explained(self, find: Callable[[], Task]) -> tuple[Task, Explanation]:
+        """Explain a task as if it had no room anywhere yet; return it as it was then.
+
+        The answer is worked out beside the event loop: on thousands of nodes it takes a while.
+
+        Args:
+            find: the task, in the view as it then is; raises what is to be raised.
+        """
+        async with self._asking:
             if self._ledger is None:
                 self._ledger = await self._made()
-        self._unasked = 0
-        return self._ledger
+            self._unasked = 0
+            ledger, task = self._ledger, find()
+            ledger.remove_task(task.id)
+            try:
+                snapshot, demand = ledger.snapshot(), ledger.demand_of(task)
+            finally:
+                ledger.apply_task(task)
+            cluster = self._view.cluster
+            answer = await asyncio.to_thread(
+                explain,
+                snapshot,
+                demand,
+                node_id=NO_NODE if task.slot else task.node_id,
+                strategy=cluster.spec.strategy if cluster else Strategy.BINPACK,
+            )
+            return task, answer
 
-    def spec_of(self, task: Task) -> ServiceSpec | None:
+    def _spec_of(self, task: Task) -> ServiceSpec | None:
         version = self._view.version_of(task)
         return version.spec if version else None
 
     async def _made(self) -> Ledger:
         """Read the view in turns; what changes meanwhile is followed from the beginning."""
-        ledger = Ledger(self.spec_of)
+        ledger = Ledger(self._spec_of)
         self._unasked = 0
         self._unsubscribe = self._view.subscribe(lambda batch: self._follow(ledger, batch))
         for node in self._view.nodes.values():
@@ -58,7 +78,7 @@ class Picture:
 
     def _follow(self, ledger: Ledger, batch: Batch) -> None:
         self._unasked += len(batch.changes)
-        if self._unasked > CHANGES_UNASKED_MAX and not self._making.locked():
+        if self._unasked > CHANGES_UNASKED_MAX and not self._asking.locked():
             self._unsubscribe()
             self._ledger = None
             return

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from cluster.clock import Clock
 from cluster.errors import InternalError
 from cluster.lifecycle import wanted
-from cluster.model import NodeId, Strategy, Task, TaskSpec, TaskState
+from cluster.model import NodeId, Task, TaskSpec, TaskState
 from manager.control import summaries
 from manager.control.access import Access
 from manager.control.explaining import Told, told
@@ -14,7 +14,7 @@ from manager.control.picture import Picture
 from manager.control.references import find_node, find_service, find_task, node_name, task_name
 from manager.control.summaries import TaskSummary
 from manager.view import View
-from scheduler import Explanation, Ledger, explain
+from scheduler import Explanation
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +100,7 @@ class Tasks:
         """Tell, node by node, why a task is or is not there."""
         task = await self._access.read(lambda: find_task(self._view, reference))
         await self.get(task.id)
-        ledger = await self._picture.ledger()
-        task = find_task(self._view, task.id)
-        explanation = _judge(self._view, ledger, task)
+        task, explanation = await self._picture.explained(lambda: find_task(self._view, task.id))
         text = _told(self._view, task, explanation, self._clock.now())
         return TaskExplanation(
             summaries.of_task(self._view, task),
@@ -134,18 +132,6 @@ def _filtered(view: View, service: str, node: str, stack: str) -> Iterable[Task]
 def _stack_of(view: View, task: Task) -> str:
     version = view.version_of(task)
     return version.spec.stack if version else ""
-
-
-def _judge(view: View, ledger: Ledger, task: Task) -> Explanation:
-    """Ask the scheduler as if the task had no room anywhere yet."""
-    pinned = NodeId("") if task.slot else task.node_id
-    strategy = view.cluster.spec.strategy if view.cluster else Strategy.BINPACK
-    ledger.remove_task(task.id)
-    try:
-        demand = ledger.demand_of(task)
-        return explain(ledger.snapshot(), demand, node_id=pinned, strategy=strategy)
-    finally:
-        ledger.apply_task(task)
 
 
 def _told(view: View, task: Task, explanation: Explanation, now: float) -> str:

@@ -230,7 +230,9 @@ class ControlEdge(ControlServicer):
         self, request: pb.ExplainTaskRequest, context: Context
     ) -> pb.ExplainTaskResponse:
         async with refusals(context):
-            return messages.explanation(await self._parts.tasks.explain(request.task))
+            explained = await self._parts.tasks.explain(request.task)
+            verdicts = await encoded(explained.verdicts, messages.verdict)
+            return messages.explanation(explained, verdicts)
 
     async def WhatIf(self, request: pb.WhatIfRequest, context: Context) -> pb.WhatIfResponse:
         async with refusals(context):

@@ -1,6 +1,7 @@
 """Summaries and logs as messages; objects themselves are ``cluster.codec``'s."""
 
 import re
+from collections.abc import Iterable
 from enum import Enum
 from typing import TypeVar
 
@@ -23,7 +24,7 @@ from manager.control.nodes import NodeChange
 from manager.control.outlook import Outlook
 from manager.control.rollouts import RolledBack, RolloutAction
 from manager.control.summaries import NodeSummary, ServiceSummary, StackSummary, TaskSummary
-from manager.control.tasks import TaskExplanation
+from manager.control.tasks import NodeVerdict, TaskExplanation
 from manager.control.watching import Seen
 from manager.control.whatif import Asked
 from manager.dispatch.log_broker import LogEntry, LogStream
@@ -87,19 +88,22 @@ def task_summary(value: TaskSummary) -> control_pb2.TaskSummary:
     )
 
 
-def explanation(value: TaskExplanation) -> control_pb2.ExplainTaskResponse:
+def verdict(value: NodeVerdict) -> control_pb2.NodeVerdict:
+    return control_pb2.NodeVerdict(
+        node_id=value.node_id,
+        hostname=value.hostname,
+        reasons=value.reasons,
+        rank=[control_pb2.RankTerm(name=name, value=number) for name, number in value.rank],
+    )
+
+
+def explanation(
+    value: TaskExplanation, verdicts: Iterable[control_pb2.NodeVerdict]
+) -> control_pb2.ExplainTaskResponse:
     return control_pb2.ExplainTaskResponse(
         task=task_summary(value.summary),
         summary=value.text,
-        verdicts=[
-            control_pb2.NodeVerdict(
-                node_id=each.node_id,
-                hostname=each.hostname,
-                reasons=each.reasons,
-                rank=[control_pb2.RankTerm(name=name, value=number) for name, number in each.rank],
-            )
-            for each in value.verdicts
-        ],
+        verdicts=verdicts,
         nearest=value.told.nearest,
         fixes=value.told.fixes,
         preference=value.told.preference,

@@ -44,6 +44,7 @@ from manager.rpc.messages import (
     explanation,
     node_change_from,
     outlook,
+    verdict,
 )
 from manager.rpc.refusals import refusals
 from manager.store.interface import (
@@ -198,7 +199,7 @@ def test_an_explanation_leaves_with_all_that_it_says() -> None:
         ),
         Told("host-b: down", ("free 1 CPU on host-b",), "host-a comes first"),
     )
-    message = explanation(value)
+    message = explanation(value, map(verdict, value.verdicts))
     assert (message.task.task.id, message.summary) == ("t", "web.1 waits")
     first, second = message.verdicts
     assert (first.node_id, first.hostname) == ("a", "host-a")
