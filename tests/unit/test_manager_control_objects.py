@@ -22,8 +22,10 @@ from cluster.model import (
     NodeSpec,
     NodeState,
     NodeUsage,
+    ServiceMode,
     Session,
     SessionId,
+    Strategy,
     Task,
     TaskId,
     TaskSpec,
@@ -407,6 +409,30 @@ async def test_the_schedulers_picture_is_made_once_followed_and_dropped_when_nob
         assert picture._ledger is not ledger
 
 
+async def test_a_global_task_is_explained_by_its_node_and_others_by_the_clusters_strategy() -> None:
+    async with sites() as [site]:
+        sized = TaskSpec(
+            container=ContainerSpec(image="web"), reservations=Resources(cpu_nanos=10**9)
+        )
+        cluster = site.view.cluster
+        assert cluster is not None
+        await site.write(
+            *service("agent", mode=ServiceMode.GLOBAL),
+            *service("web", task=sized),
+            *(node("n1"), node("n2")),
+            task("a", of="agent", on="n2", slot=0, state=TaskState.RUNNING),
+            task("t", on="n1", state=TaskState.RUNNING),
+        )
+        tasks = tasks_of(site)
+        assert [each.hostname for each in (await tasks.explain("a")).verdicts] == ["n2"]
+        packed = (await tasks.explain("t")).verdicts[0].rank
+        spec = msgspec.structs.replace(cluster.spec, strategy=Strategy.SPREAD)
+        await site.write(msgspec.structs.replace(cluster, spec=spec))
+        spread = (await tasks.explain("t")).verdicts[0].rank
+        assert "leftover" in dict(packed)
+        assert "leftover" not in dict(spread)
+
+
 async def test_what_changes_while_the_picture_is_made_is_in_it() -> None:
     async with sites() as [site]:
         old = [task(f"t{n}", on="n1", slot=n, state=TaskState.RUNNING) for n in range(1, 2_501)]
@@ -415,6 +441,7 @@ async def test_what_changes_while_the_picture_is_made_is_in_it() -> None:
             await site.write(*old[start : start + 100])
         making = asyncio.create_task(Picture(site.view)._made())
         await asyncio.sleep(0)  # it has read some
+        assert not making.done(), "others have their turns meanwhile"
         await site.erase(old[-1], old[0])
         await site.write(task("new", on="n1", slot=9_999, state=TaskState.RUNNING))
         ledger = await making

@@ -1,6 +1,7 @@
 """What would be, if things were otherwise; and that nothing becomes otherwise by asking."""
 
 import asyncio
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,8 +20,11 @@ from cluster.model import (
     NodeState,
     Object,
     Placement,
+    RestartCondition,
+    RestartPolicy,
     ServiceMode,
     ServiceSpec,
+    Strategy,
     TaskSpec,
     TaskState,
 )
@@ -29,7 +33,7 @@ from manager.control import outlook
 from manager.control.access import Access
 from manager.control.outlook import Fate, Outlook, Room
 from manager.control.whatif import Asked, WhatIf
-from tests.fakes.sites import Site, node, service, sites, task
+from tests.fakes.sites import Site, node, service, sites, task, until
 
 RUNNING = TaskState.RUNNING
 
@@ -122,6 +126,7 @@ async def test_a_stack_is_placed_as_if_it_were_deployed() -> None:
             "shop_web.2": "n2",
         }
         assert answer.staying == 1
+        assert answer.reserved.cpu_nanos == 5 * 10**9, "by the new template"
         placement = msgspec.structs.replace(old, placement=Placement(stays=True))
         untouched = msgspec.structs.replace(same, task=placement, replicas=2)
         assert (await asked(site, stack="shop", services=[untouched])).staying == 3
@@ -147,16 +152,17 @@ async def test_a_global_service_follows_the_nodes_and_moves_nowhere() -> None:
         paused = msgspec.structs.replace(node("n3"), spec=NodeSpec(availability=Availability.PAUSE))
         await site.write(
             *service("agent", mode=ServiceMode.GLOBAL, task=template(1)),
-            *(node("n1"), node("n2"), paused, node("n4", state=NodeState.DOWN)),
+            *(node("n1"), node("n2"), node("n5"), paused, node("n4", state=NodeState.DOWN)),
             task("a1", of="agent", on="n1", slot=0, state=RUNNING),
             task("a3", of="agent", on="n3", slot=0, state=RUNNING),
             task("a4", of="agent", on="n4", slot=0, state=RUNNING),
         )
         answer = await asked(site)
-        assert fates(answer) == {"agent.n2": ("", "n2")}
+        new = {"agent.n2": ("", "n2"), "agent.n5": ("", "n5")}
+        assert fates(answer) == new
         assert answer.staying == 2
         lost = await asked(site, lose_nodes=["n1"])
-        assert fates(lost) == {"agent.n2": ("", "n2")}
+        assert fates(lost) == new
         assert (lost.staying, lost.ending) == (1, 2)
 
 
@@ -262,6 +268,65 @@ async def test_fates_are_in_the_order_that_people_count_in() -> None:
         assert names == [f"web.{number}" for number in range(1, 12)]
 
 
+async def test_the_oldest_that_waits_is_placed_first_and_what_is_new_last() -> None:
+    async with sites() as [site]:
+        await site.write(
+            *service("web", task=template(4), replicas=3),
+            *(node("n1"), node("n2")),
+            task("z", state=TaskState.PENDING, created_at=1.0),
+            task("a", slot=2, state=TaskState.PENDING, created_at=2.0),
+        )
+        answer = await asked(site)
+        assert [fate.name for fate in answer.fates if fate.found] == ["web.1", "web.2"]
+        one = await asked(site, lose_nodes=["n2"])
+        assert [fate.name for fate in one.fates if fate.found] == ["web.1"]
+
+
+async def test_a_task_that_has_done_its_work_is_not_run_again() -> None:
+    async with sites() as [site]:
+        await site.write(
+            *service(
+                "web", task=template(1, restart=RestartPolicy(condition=RestartCondition.NONE))
+            ),
+            node("n1"),
+            task("t", on="n1", state=TaskState.COMPLETE),
+        )
+        assert (await asked(site)).fates == ()
+
+
+async def test_a_bound_volume_that_lived_nowhere_lives_where_its_first_task_goes() -> None:
+    async with sites() as [site]:
+        mount = Mount(kind=MountKind.VOLUME, source="data", target="/data", bound=True)
+        amounts = Resources(cpu_nanos=10**9)
+        task_spec = TaskSpec(
+            container=ContainerSpec(image="db", mounts=(mount,)),
+            reservations=amounts,
+            placement=Placement(strategy=Strategy.SPREAD),
+        )
+        await site.write(node("n1"), node("n2"))
+        new = ServiceSpec(name="s_db", stack="s", task=task_spec)
+        answer = await asked(site, stack="s", services=[new], headroom=["s_db"])
+        assert answer.rooms == (Room("s_db", 3, more=False),), "on that node alone"
+
+
+async def test_headroom_of_a_gang_is_counted_task_by_task() -> None:
+    async with sites() as [site]:
+        await site.write(*service("web", task=template(1), gang="all", replicas=0), node("n1"))
+        assert (await asked(site, headroom=["web"])).rooms == (Room("web", 4, more=False),)
+
+
+async def test_a_lost_node_takes_nothing_and_a_global_task_needs_no_other_place() -> None:
+    async with sites() as [site]:
+        await site.write(
+            *service("light", task=template(0)),
+            *service("agent", mode=ServiceMode.GLOBAL, task=template(0)),
+            node("n1"),
+            task("l", of="light", on="n1", state=RUNNING),
+            task("a", of="agent", on="n1", slot=0, state=RUNNING),
+        )
+        assert (await asked(site, spare=True)).indispensable == [("n1", 1)]
+
+
 @pytest.mark.parametrize(
     ("what", "said"),
     [
@@ -305,13 +370,30 @@ async def test_names_of_others_are_refused_and_unknown_ones_told() -> None:
             await asked(site, headroom=["s_wbe"])
 
 
-async def test_one_is_answered_after_the_other_and_a_client_that_left_is_forgotten() -> None:
+async def test_one_is_answered_after_the_other_though_a_client_has_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begun: list[int] = []
+    may_end = threading.Event()
+
+    def foreseen(*arguments: Any, **options: Any) -> Outlook:
+        begun.append(1)
+        assert may_end.wait(20)
+        return real(*arguments, **options)
+
+    real = outlook.foreseen
+    monkeypatch.setattr(outlook, "foreseen", foreseen)
     async with sites() as [site]:
         await site.write(*service("web", task=template(1), replicas=2), node("n1"))
         what_if = WhatIf(Access(site.store, site.view))
         first = asyncio.create_task(what_if.ask(Asked(scale={})))
-        await asyncio.sleep(0)
+        second = asyncio.create_task(what_if.ask(Asked(scale={"web": 1})))
+        await until(lambda: begun)
         first.cancel()
-        second = await what_if.ask(Asked(scale={"web": 1}))
-        assert second.fates == (Fate("web.1", "", "n1"),)
-        assert second.revision == site.view.revision
+        await asyncio.wait({first})
+        await until(lambda: len(what_if._work) == 2)
+        assert len(begun) == 1, "the one whose client has left still keeps the other waiting"
+        may_end.set()
+        assert (await second).fates == (Fate("web.1", "", "n1"),)
+        assert len(begun) == 2
+        await until(lambda: not what_if._work)
