@@ -24,6 +24,9 @@ test:           ## checks and all tests
 unit property contract simulation integration e2e: ## one part of the tests
 	scripts/test $@
 
+simulate:       ## clusters under faults on a virtual clock, on seeds that nobody tried
+	scripts/simulate --runs 10
+
 bench-cluster:  ## measure a whole cluster beside the machine's own limit
 	scripts/bench-cluster
 
@@ -33,5 +36,5 @@ bench-scheduler: ## measure how fast the scheduler decides, beside its peers
 bench-packing:  ## measure how tightly it packs, beside simpler ways
 	scripts/bench-packing
 
-.PHONY: help bench-cluster bench-scheduler bench-packing setup format check proto test unit property contract simulation integration e2e
+.PHONY: help simulate bench-cluster bench-scheduler bench-packing setup format check proto test unit property contract simulation integration e2e
 .DEFAULT_GOAL := help

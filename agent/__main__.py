@@ -14,6 +14,7 @@ import uvloop
 
 from agent.agent import Agent
 from agent.channel import Dialer
+from agent.host import PsutilMeter
 from agent.identity import IdentityFiles
 from agent.runtime.dockerd import DockerRuntime
 from agent.settings import AgentSettings
@@ -60,6 +61,7 @@ async def _run(chosen: AgentSettings) -> None:
         dialer=dialer,
         clock=SystemClock(),
         source=source,
+        meter=PsutilMeter(),
         booted_at=psutil.boot_time(),
         on_session=lambda: systemd.notify(systemd.READY, "STATUS=has a session"),
         tell=lambda what: systemd.notify(f"STATUS={what}"),

@@ -49,6 +49,7 @@ class Agent:
     """Runs on one host, for one node.
 
     Args:
+        meter: measures what the host uses.
         on_session: is called when there is a session.
         tell: is told what the agent waits for, in a few words.
     """
@@ -63,6 +64,7 @@ class Agent:
         dialer: Dialer,
         clock: Clock,
         source: random.Random,
+        meter: host.HostMeter,
         booted_at: float = 0.0,
         on_session: Callable[[], None] = lambda: None,
         tell: Callable[[str], None] = lambda _: None,
@@ -73,6 +75,7 @@ class Agent:
         self._identity = identity
         self._clock = clock
         self._source = source
+        self._meter = meter
         self._booted_at = booted_at
         self._on_session = on_session
         self._images = ImageNews(runtime, source)
@@ -89,6 +92,7 @@ class Agent:
         self._group = asyncio.TaskGroup()
         self._crew: tuple[Worker, UsageMeter] | None = None
         self._description: NodeDescription | None = None
+        self._outdated = asyncio.Event()  # set when that has changed; another for each
         self._engine_seen_at = clock.monotonic()
 
     @property
@@ -134,7 +138,7 @@ class Agent:
             id=SessionId(first.session_id),
             engine_silence=self._engine_silence,
             told_managers=self._managers.told,
-            is_stale=lambda: self._description != without_images,
+            stale=self._outdated_after(without_images),
         )
         heartbeats = Heartbeats(
             stub,
@@ -188,7 +192,9 @@ class Agent:
             booted_at=self._booted_at,
             on_connected=lambda: _ignore(self._group.create_task(self._look_at_engine())),
         )
-        meter = UsageMeter(self._runtime, node_id, lambda: worker.containers, self._clock)
+        meter = UsageMeter(
+            self._runtime, node_id, lambda: worker.containers, self._clock, self._meter
+        )
         self._group.create_task(worker.run())
         self._group.create_task(meter.run())
         self._crew = worker, meter
@@ -203,8 +209,20 @@ class Agent:
 
     def _take_info(self, info: EngineInfo) -> NodeDescription:
         self._engine_seen_at = self._clock.monotonic()
-        self._description = host.describe(self._settings, info)
-        return self._description
+        description = host.describe(self._settings, info)
+        if description != self._description:
+            self._description = description
+            self._outdated.set()
+            self._outdated = asyncio.Event()
+        return description
+
+    def _outdated_after(self, description: NodeDescription) -> asyncio.Event:
+        """Return what is set once *description* is not the host's any more; perhaps already."""
+        if self._description == description:
+            return self._outdated
+        changed = asyncio.Event()
+        changed.set()
+        return changed
 
     def _engine_silence(self) -> float:
         since = self._clock.monotonic() - self._engine_seen_at

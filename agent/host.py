@@ -1,12 +1,35 @@
-"""What the agent says of its host."""
+"""What the agent says of its host, and what it measures of it."""
 
 import socket
 from collections.abc import Sequence
+from typing import Protocol
+
+import psutil
 
 from agent.runtime.interface import EngineInfo
 from agent.settings import AgentSettings
 from cluster import __version__
 from cluster.model import NodeDescription
+from cluster.resources import NANOS_PER_CPU
+
+_PERCENT = 100
+
+
+class HostMeter(Protocol):
+    """Measures what the whole host uses."""
+
+    def measure(self) -> tuple[int, int]:
+        """Return the CPU in use, in nanos and on average since the last call, and the bytes."""
+
+
+class PsutilMeter:
+    """Asks the kernel."""
+
+    def measure(self) -> tuple[int, int]:
+        memory = psutil.virtual_memory()
+        cpus = psutil.cpu_count() or 1
+        cpu_nanos = round(psutil.cpu_percent() / _PERCENT * cpus * NANOS_PER_CPU)
+        return cpu_nanos, memory.total - memory.available
 
 
 def describe(settings: AgentSettings, info: EngineInfo) -> NodeDescription:

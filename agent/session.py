@@ -10,6 +10,7 @@ the manager may be well and its store not.
 """
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections.abc import Callable, Coroutine, Iterator
@@ -47,7 +48,7 @@ SPEC_SECONDS = 5.0  # before asking for a set anew because a specification was m
 # Docker may restart, and an upgrade of it take a while. Beyond that the host cannot do what it
 # is there for, and its tasks should run elsewhere.
 ENGINE_SILENCE_SECONDS_MAX = 30.0
-ENGINE_LOOK_SECONDS = 1.0
+ENGINE_LOOK_SECONDS = 1.0  # how late that may be noticed
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +58,13 @@ class Opened:
     Attributes:
         engine_silence: for how many seconds Docker has not answered.
         told_managers: is called with the managers that are up.
-        is_stale: tells whether the description that the session was opened with is outdated.
+        stale: is set once the description that the session was opened with is outdated.
     """
 
     id: SessionId
     engine_silence: Callable[[], float]
     told_managers: Callable[[list[str]], None]
-    is_stale: Callable[[], bool]
+    stale: asyncio.Event
 
 
 class Session:
@@ -129,12 +130,12 @@ class Session:
             self._logs.wanted(wish)
 
     async def _mind_the_engine(self) -> NoReturn:
-        while True:
-            await asyncio.sleep(ENGINE_LOOK_SECONDS)
-            if self._opened.engine_silence() > ENGINE_SILENCE_SECONDS_MAX:
-                raise UnavailableError("Docker does not answer on this host")
-            if self._opened.is_stale():
-                raise NotFoundError("the host has changed: its description is told anew")
+        while (left := ENGINE_SILENCE_SECONDS_MAX - self._opened.engine_silence()) > 0:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(left + ENGINE_LOOK_SECONDS):
+                    await self._opened.stale.wait()
+                    raise NotFoundError("the host has changed: its description is told anew")
+        raise UnavailableError("Docker does not answer on this host")
 
     # --- reports ------------------------------------------------------------------------------
 

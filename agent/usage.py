@@ -5,8 +5,7 @@ import logging
 from collections.abc import Callable, Collection, Mapping
 from typing import NoReturn
 
-import psutil
-
+from agent.host import HostMeter
 from agent.runtime.interface import (
     Container,
     ContainerId,
@@ -17,12 +16,10 @@ from agent.runtime.interface import (
 )
 from cluster.clock import Clock
 from cluster.model import NodeId, NodeUsage, TaskUsage
-from cluster.resources import NANOS_PER_CPU
 
 log = logging.getLogger(__name__)
 
 PERIOD_SECONDS = 10.0  # people look at use; nothing is decided by it
-_PERCENT = 100
 
 
 class UsageMeter:
@@ -34,11 +31,13 @@ class UsageMeter:
         node_id: NodeId,
         containers: Callable[[], Collection[Container]],
         clock: Clock,
+        host: HostMeter,
     ) -> None:
         self._runtime = runtime
         self._node_id = node_id
         self._containers = containers
         self._clock = clock
+        self._host = host
         self._before: tuple[float, Mapping[ContainerId, ContainerUsage]] = (clock.monotonic(), {})
         self._untold: NodeUsage | None = None
 
@@ -49,7 +48,7 @@ class UsageMeter:
 
     async def run(self) -> NoReturn:
         """Measure for ever."""
-        psutil.cpu_percent()  # the first call only sets the mark
+        self._host.measure()  # the first only sets the mark
         while True:
             try:
                 self._untold = await self.measure()
@@ -64,12 +63,11 @@ class UsageMeter:
         now = self._clock.monotonic()
         then, before = self._before
         self._before = (now, usage)
-        memory = psutil.virtual_memory()
-        cpus = psutil.cpu_count() or 1
+        cpu_nanos, memory_bytes = self._host.measure()
         return NodeUsage(
             node_id=self._node_id,
-            cpu_nanos=round(psutil.cpu_percent() / _PERCENT * cpus * NANOS_PER_CPU),
-            memory_bytes=memory.total - memory.available,
+            cpu_nanos=cpu_nanos,
+            memory_bytes=memory_bytes,
             measured_at=self._clock.now(),
             tasks=tuple(
                 TaskUsage(

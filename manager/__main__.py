@@ -19,6 +19,7 @@ from cluster.errors import InvalidError
 from cluster.settings import load
 from manager.config import ManagerSettings, check, etcd_password
 from manager.control.cluster import StoreMember
+from manager.rpc.transport import GrpcTransport
 from manager.server import ManagerServer
 from manager.store.etcd import EtcdStore, TlsFiles
 
@@ -75,7 +76,7 @@ async def _run(settings: ManagerSettings) -> None:
         members,
         listen=settings.listen,
         advertise=settings.advertise,
-        tls=settings.tls,
+        transport=GrpcTransport(settings.tls),
         clock=SystemClock(),
         source=source,
         lease_seconds=settings.lease_seconds,

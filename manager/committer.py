@@ -32,8 +32,9 @@ from manager.store.interface import (
 )
 from manager.view import View
 
-# etcd takes 128 operations a transaction by default; one guard is the fence's.
-WRITES_MAX = 100
+# etcd takes 128 guards and 128 writes a transaction by default; one guard is the fence's, and what
+# is written is guarded.
+GUARDS_MAX = 100
 IN_FLIGHT_MAX = 4  # measured: more transactions at a time bring no more keys a second
 ATTEMPTS_MAX = 5  # a transaction loses its stale changes and is tried again at most so often
 
@@ -49,19 +50,19 @@ class Change:
     Attributes:
         save: as they shall stand; ``version`` is the revision decided on, 0 for new ones.
         drop: as they stood when it was decided that they go.
+        expect: others that the decision rests on: nothing is written unless they still stand so.
         why: for the log.
     """
 
     save: tuple[Object, ...] = ()
     drop: tuple[Object, ...] = ()
+    expect: tuple[Object, ...] = ()
     why: str = ""
-
-    def __len__(self) -> int:
-        return len(self.save) + len(self.drop)
 
     def guards(self) -> list[Guard]:
         return [
-            Unchanged(records.key_of(value), value.version) for value in (*self.save, *self.drop)
+            Unchanged(records.key_of(value), value.version)
+            for value in (*self.save, *self.drop, *self.expect)
         ]
 
     def writes(self) -> list[Write]:
@@ -155,7 +156,7 @@ class Committer:
             for _ in range(ATTEMPTS_MAX):
                 if not batch:
                     break
-                guards = [guard for change in batch for guard in change.guards()]
+                guards = dict.fromkeys(guard for change in batch for guard in change.guards())
                 writes = [write for change in batch for write in change.writes()]
                 try:
                     revision = await self._store.commit([self._fence.guard(), *guards], writes)
@@ -186,12 +187,13 @@ def _holds(change: Change, current: dict[str, KeyValue | None]) -> bool:
 
 def _batches(changes: Iterable[Change]) -> Iterable[list[Change]]:
     batch: list[Change] = []
-    size = 0
+    guards: set[Guard] = set()
     for change in changes:
-        if batch and size + len(change) > WRITES_MAX:
+        more = [guard for guard in change.guards() if guard not in guards]
+        if batch and len(guards) + len(more) > GUARDS_MAX:
             yield batch
-            batch, size = [], 0
+            batch, guards, more = [], set(), change.guards()
         batch.append(change)
-        size += len(change)
+        guards.update(more)
     if batch:
         yield batch

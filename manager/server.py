@@ -20,7 +20,6 @@ from cluster.clock import Clock
 from cluster.errors import UnavailableError
 from cluster.ids import IdSource
 from cluster.model import Manager, ManagerId
-from cluster.settings import TlsFiles
 from manager import reconcilers
 from manager.config import host_and_port
 from manager.control.access import Access
@@ -46,7 +45,8 @@ from manager.obituaries import Obituaries, UntilGone, until_refused
 from manager.rpc.control import ControlEdge, ControlParts
 from manager.rpc.dispatch import DispatchEdge
 from manager.rpc.peers import GrpcPeers
-from manager.rpc.server import channel_credentials, make_server
+from manager.rpc.server import make_server
+from manager.rpc.transport import Transport
 from manager.store.interface import LeaseId, Store, StoreUnavailableError
 from manager.view import View, follow
 
@@ -74,7 +74,7 @@ class ManagerServer:
         *,
         listen: str,
         advertise: str = "",
-        tls: TlsFiles | None = None,
+        transport: Transport,
         clock: Clock,
         source: random.Random,
         lease_seconds: int = LEASE_SECONDS,
@@ -87,14 +87,14 @@ class ManagerServer:
             members: tells how the store's members do.
             listen: host:port; port 0 takes any that is free.
             advertise: host:port that others are told; empty: that of *listen*.
-            tls: for the server, and for calls to other managers.
+            transport: of the server, and of calls to other managers.
             clock: the time.
             source: of ids and jitter.
             lease_seconds: a manager of which nothing is known is replaced after so long.
             until_gone: returns when the manager that was at an address is gone.
 
         Raises:
-            InvalidError: the address cannot be bound, or a TLS file cannot be read.
+            InvalidError: the address cannot be bound.
         """
         self._store = store
         self._clock = clock
@@ -102,7 +102,7 @@ class ManagerServer:
         self._ids = IdSource(source)
         self.view = View()
         self.id = ManagerId(self._ids.new())
-        self._peers = GrpcPeers(channel_credentials(tls) if tls else None)
+        self._peers = GrpcPeers(transport)
         access = Access(store, self.view)
         keys = SessionKeys(store, self.view, self._lease)
         self._sessions = Sessions(
@@ -131,7 +131,7 @@ class ManagerServer:
             logs=Logs(access, broker, self._peers, self.id),
         )
         dispatch = DispatchEdge(self._sessions, self._assignments, self._statuses, broker)
-        self._server = make_server(ControlEdge(control), dispatch, listen, tls)
+        self._server = make_server(ControlEdge(control), dispatch, listen, transport)
         host, _, _ = listen.rpartition(":")
         self.address = advertise or f"{host}:{self._server.port}"
         host_and_port("advertise", self.address)

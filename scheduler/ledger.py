@@ -111,7 +111,7 @@ class Ledger:
         self._demands: dict[Version, Demand] = {}
         self._service_ids: dict[str, tuple[ServiceId, ...]] = {}
         self._failures: list[tuple[float, TaskId, NodeId]] = []  # a heap: the oldest first
-        self._changed: set[NodeId] = set()
+        self._changed: dict[NodeId, None] = {}  # in the order of what happened
         self._snapshot = Snapshot()
 
     def apply_node(self, node: Node) -> None:
@@ -191,7 +191,7 @@ class Ledger:
 
     def _account(self, node_id: NodeId) -> _Account:
         """Return the node's account in order to change it."""
-        self._changed.add(node_id)
+        self._changed[node_id] = None
         return self._accounts.setdefault(node_id, _Account())
 
     def _drop_if_empty(self, node_id: NodeId) -> None:

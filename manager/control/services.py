@@ -88,7 +88,6 @@ class Services:
 
         def decide() -> Decision[Service]:
             old = find_service(self._view, reference)
-            _check_lasting(old.spec, spec)
             if old.version != version:
                 raise ConflictError(_has_changed(self._view, old, version))
             return self._replace([(old, spec)], lambda services: services[0])
@@ -173,9 +172,13 @@ def replace(
     """Give *old* another spec, as a new version; return it, and whether anything changes.
 
     What operators have said about a rollout is said of a template: it lasts as long as that.
+
+    Raises:
+        InvalidError: it changes what cannot change.
     """
     if spec == old.spec:
         return old, False
+    _check_lasting(old.spec, spec)
     number = old.spec_version + 1
     new = msgspec.structs.replace(
         old,

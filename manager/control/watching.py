@@ -74,7 +74,7 @@ class Watching:
 
     def __init__(self, view: View) -> None:
         self._view = view
-        self._watchers: set[_Watcher] = set()
+        self._watchers: dict[_Watcher, None] = {}
         self._closed: ClusterError | None = None
 
     async def watch(self, kinds: Collection[str], stack: str = "") -> AsyncGenerator[Seen, None]:
@@ -100,14 +100,14 @@ class Watching:
             raise OverloadedError(f"this manager has {WATCHERS_MAX} watchers already")
         types = tuple(KINDS[kind] for kind in kinds) or (OF_STACKS if stack else EVERY_KIND)
         with closing(_Watcher(self._view, types, stack)) as watcher:
-            self._watchers.add(watcher)
+            self._watchers[watcher] = None
             try:
                 for part in watcher.snapshot():
                     yield part
                 while True:
                     yield await watcher.next()
             finally:
-                self._watchers.discard(watcher)
+                self._watchers.pop(watcher, None)
 
     def close(self, why: ClusterError) -> None:
         """Let every reader end with *why*, and take no more."""

@@ -146,12 +146,12 @@ class _Feed:
     """Tasks of one node that may have changed since its agent was last told."""
 
     def __init__(self) -> None:
-        self.changed: set[TaskId] = set()
+        self.changed: dict[TaskId, None] = {}  # in order
         self.news = asyncio.Event()
 
     def take(self) -> Collection[TaskId]:
         self.news.clear()
-        taken, self.changed = self.changed, set()
+        taken, self.changed = self.changed, {}
         return taken
 
 
@@ -164,7 +164,7 @@ class Assignments:
 
     def __init__(self, view: View) -> None:
         self._view = view
-        self._feeds: dict[NodeId, set[_Feed]] = {}
+        self._feeds: dict[NodeId, dict[_Feed, None]] = {}
         self._unsubscribe = view.subscribe(self._route)
 
     def close(self) -> None:
@@ -177,7 +177,7 @@ class Assignments:
             ClusterError: why the session has ended.
         """
         node_id, feed = session.node_id, _Feed()
-        self._feeds.setdefault(node_id, set()).add(feed)
+        self._feeds.setdefault(node_id, {})[feed] = None
         undo = session.at_end(feed.news.set)
         try:
             chain = Chain()
@@ -192,7 +192,7 @@ class Assignments:
             raise session.ended
         finally:
             undo()
-            self._feeds[node_id].discard(feed)
+            self._feeds[node_id].pop(feed)
             if not self._feeds[node_id]:
                 del self._feeds[node_id]
 
@@ -217,5 +217,5 @@ class Assignments:
             for task in (change.old, change.new):
                 if isinstance(task, Task):
                     for feed in self._feeds.get(task.node_id, ()):
-                        feed.changed.add(task.id)
+                        feed.changed[task.id] = None
                         feed.news.set()

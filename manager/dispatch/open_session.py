@@ -92,7 +92,7 @@ class OpenSession:
         self._wishes: dict[str, LogsWanted] = {}
         self._news = asyncio.Event()
         self._ended: ClusterError | None = None
-        self._at_end: set[Callable[[], None]] = set()
+        self._at_end: dict[Callable[[], None], None] = {}  # in order
 
     @property
     def ended(self) -> ClusterError | None:
@@ -134,8 +134,12 @@ class OpenSession:
 
     def at_end(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call *callback* when the session ends; return what undoes that."""
-        self._at_end.add(callback)
-        return lambda: self._at_end.discard(callback)
+        self._at_end[callback] = None
+
+        def undo() -> None:
+            self._at_end.pop(callback, None)
+
+        return undo
 
     async def messages(self) -> AsyncGenerator[Told, None]:
         """Yield what the agent is to be told, at once and whenever there is news.

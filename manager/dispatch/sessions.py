@@ -59,7 +59,7 @@ MISSED_MAX = 3
 # Heartbeats that one manager takes: at 0.2 to 0.4 ms each about a tenth of a core.
 HEARTBEATS_PER_SECOND_MAX = 300
 
-# How late silence may be noticed.
+# How late silence may be noticed: sweeps are at least so far apart.
 SWEEP_SECONDS = 0.25
 
 # Turns of the event loop before an agent that seems silent is taken to be. What has arrived by
@@ -110,9 +110,10 @@ class Sessions:
         self._by_id: dict[SessionId, OpenSession] = {}
         self._silent: dict[NodeId, Session] = {}  # whose keys are still to say so
         self._opening: set[SessionId] = set()
-        self._due: set[NodeId] = set()
+        self._due: dict[NodeId, None] = {}
         self._news = asyncio.Event()
-        self._swept_at = clock.monotonic()
+        self._sweep_due_at = float("inf")  # by the monotonic clock
+        self._sweep_sooner = asyncio.Event()
         self._closed: ClusterError | None = None
         self._unsubscribe = view.subscribe(self._follow)
 
@@ -195,6 +196,7 @@ class Sessions:
         if is_answered:
             period = period_seconds(self._spec, len(self._held))
         session.heard(self._clock.monotonic(), period, usage)
+        self._mind(session)
         return period
 
     async def images(self, session_id: str, images: tuple[str, ...]) -> None:
@@ -252,18 +254,18 @@ class Sessions:
     async def sweep(self) -> None:
         """End the sessions of agents that have missed too many heartbeats.
 
-        Silence counts only while somebody listened. If the manager was stopped, the time is
-        given to all; if it has too much to do, heartbeats wait unread, so those that seem silent
-        are judged when what waits has been read.
+        Silence counts only while somebody listened. If the manager was stopped, nobody is judged
+        by what was before; if it has too much to do, heartbeats wait unread, so those that seem
+        silent are judged when what waits has been read.
         """
         now = self._clock.monotonic()
-        stopped_seconds = max(0.0, now - self._swept_at - 2 * SWEEP_SECONDS)
-        for session in self._held.values():
-            session.heard_at = min(now, session.heard_at + stopped_seconds)
+        if now > self._sweep_due_at + SWEEP_SECONDS:
+            for session in self._held.values():
+                session.heard_at = now
+            self._sweep_sooner.set()
         if any(self._is_overdue(session) for session in self._held.values()):
             for _ in range(TURNS):
                 await asyncio.sleep(0)
-        self._swept_at = self._clock.monotonic()
         for session in list(self._held.values()):
             if self._is_overdue(session):
                 self._fall_silent(session)
@@ -285,12 +287,17 @@ class Sessions:
         opened = OpenSession(self._view, stored, lease, period, self._clock.monotonic())
         self._held[opened.node_id] = opened
         self._by_id[opened.id] = opened
+        self._mind(opened)
         log.info("session opened", extra={"node": opened.node_id, "session": opened.id})
         return opened
 
     def _is_overdue(self, session: OpenSession) -> bool:
-        silent_seconds = self._clock.monotonic() - session.heard_at
-        return silent_seconds > MISSED_MAX * session.period_seconds
+        return self._clock.monotonic() > _overdue_at(session)
+
+    def _mind(self, session: OpenSession) -> None:
+        """See that a sweep comes in time for *session*."""
+        if _overdue_at(session) < self._sweep_due_at:
+            self._sweep_sooner.set()
 
     def _fall_silent(self, session: OpenSession) -> None:
         log.warning("an agent is silent", extra={"node": session.node_id, "session": session.id})
@@ -307,7 +314,7 @@ class Sessions:
         return True
 
     def _mark_due(self, *node_ids: NodeId) -> None:
-        self._due.update(node_ids)
+        self._due.update(dict.fromkeys(node_ids))
         self._news.set()
 
     def _follow(self, batch: Batch) -> None:
@@ -330,14 +337,21 @@ class Sessions:
 
     async def _sweep_for_ever(self) -> NoReturn:
         while True:
-            await asyncio.sleep(SWEEP_SECONDS)
-            await self.sweep()
+            now = self._clock.monotonic()
+            first = min(map(_overdue_at, self._held.values()), default=float("inf"))
+            self._sweep_due_at = max(first, now + SWEEP_SECONDS)
+            self._sweep_sooner.clear()
+            try:
+                async with asyncio.timeout(None if not self._held else self._sweep_due_at - now):
+                    await self._sweep_sooner.wait()
+            except TimeoutError:
+                await self.sweep()
 
     async def _settle_for_ever(self) -> NoReturn:
         while True:
             await self._news.wait()
             self._news.clear()
-            due, self._due = list(self._due), set()
+            due, self._due = list(self._due), {}
             for start in range(0, len(due), WRITES_AT_ONCE_MAX):
                 some = due[start : start + WRITES_AT_ONCE_MAX]
                 outcomes = await asyncio.gather(*(self._settled(node_id) for node_id in some))
@@ -398,6 +412,10 @@ class Sessions:
 
 
 _SUPERSEDED = NotFoundError("the node has opened another session")
+
+
+def _overdue_at(session: OpenSession) -> float:
+    return session.heard_at + MISSED_MAX * session.period_seconds
 
 
 def _as_silent(session: Session) -> Session:

@@ -83,11 +83,11 @@ class Statuses:
         """
         if self._closed:
             raise UnavailableError("this manager is stopping: report elsewhere")
-        stored: set[asyncio.Future[None]] = set()
+        stored: dict[asyncio.Future[None], None] = {}
         for report in reports:
             future = self._accept(node_id, report)
             if future is not None:
-                stored.add(future)
+                stored[future] = None
         self._write_more()
         if stored:
             await asyncio.wait(stored)

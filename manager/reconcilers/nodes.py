@@ -105,14 +105,7 @@ def plan(facts: Facts) -> Plan:
             if not (lifecycle.wanted(task) and facts.is_global(task.service_id))
         ]
     elif facts.node.spec.availability is Availability.DRAIN:
-        changes += [
-            Change(
-                save=(msgspec.structs.replace(task, desired_state=TaskState.SHUTDOWN),),
-                why="its node is drained",
-            )
-            for task in facts.tasks
-            if lifecycle.live(task)
-        ]
+        changes += [_drain(task) for task in facts.tasks if lifecycle.live(task)]
     return Plan(changes, look_again)
 
 
@@ -131,6 +124,15 @@ def _status(facts: Facts, state: NodeState, message: str) -> NodeStatus:
 
 def _open(facts: Facts) -> Iterable[Task]:
     return (task for task in facts.tasks if not task.status.state.finished)
+
+
+def _drain(task: Task) -> Change:
+    """Return what ends *task*: one that no agent has been told of is forgotten at once."""
+    why = "its node is drained"
+    if task.status.state < TaskState.ASSIGNED:
+        return Change(drop=(task,), why=why)
+    stopped = msgspec.structs.replace(task, desired_state=TaskState.SHUTDOWN)
+    return Change(save=(stopped,), why=why)
 
 
 def _orphan(task: Task, why: str, now: float) -> Change:
@@ -172,7 +174,7 @@ class NodeReconciler:
 
     def everything(self) -> Iterable[NodeId]:
         bound = (task.node_id for task in self._view.tasks.values() if task.node_id)
-        return {*self._view.nodes, *bound}
+        return dict.fromkeys((*self._view.nodes, *bound))
 
     def plan(self, key: NodeId, now: float) -> Plan:
         self._note_absence(key)

@@ -132,7 +132,8 @@ class Reaper:
         return []
 
     def everything(self) -> Iterable[ServiceId]:
-        return {*self._versions, *(task.service_id for task in self._view.tasks.values())}
+        owners = (task.service_id for task in self._view.tasks.values())
+        return dict.fromkeys((*self._versions, *owners))
 
     def plan(self, key: ServiceId, now: float) -> Plan:  # noqa: ARG002 - age does not count
         cluster = self._view.cluster

@@ -23,7 +23,7 @@ from cluster.model import (
     TaskStatus,
 )
 from manager import view as views
-from manager.committer import WRITES_MAX, Change
+from manager.committer import GUARDS_MAX, Change
 from manager.reconcilers.loop import Plan
 from scheduler import Hold, Ledger, PendingTask, group, place
 from scheduler import Plan as Decided
@@ -131,7 +131,9 @@ class SchedulingReconciler:
             elif demand.gang:
                 together.setdefault(demand.gang, []).append(bound)
             else:
-                alone.append(Change(save=(bound,), why="it fits there"))
+                # Somebody may close, label or shrink the node just now: then it is decided anew.
+                node = self._view.nodes[node_id]
+                alone.append(Change(save=(bound,), expect=(node,), why="it fits there"))
         for node_id, tasks in settling.items():
             volumes = [
                 v for v, at in decided.volumes.items() if at == node_id and v not in unsettled
@@ -139,8 +141,8 @@ class SchedulingReconciler:
             alone.append(Change(save=(self._living(node_id, volumes), *tasks), why="it fits there"))
         for gang, tasks in together.items():
             alone += [
-                Change(save=tuple(tasks[first : first + WRITES_MAX]), why=f"gang {gang} fits")
-                for first in range(0, len(tasks), WRITES_MAX)
+                Change(save=tuple(tasks[first : first + GUARDS_MAX]), why=f"gang {gang} fits")
+                for first in range(0, len(tasks), GUARDS_MAX)
             ]
         return alone
 

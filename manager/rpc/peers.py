@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 
-import grpc
 from grpc import aio
 
 from cluster.api.v1 import control_pb2, control_pb2_grpc
@@ -13,11 +12,7 @@ from cluster.status import error_of
 from manager.dispatch.log_broker import LogBatch
 from manager.dispatch.open_session import HeardUsage, LogsAsked
 from manager.rpc import messages
-from manager.rpc.server import (
-    PING_ANSWER_MILLISECONDS,
-    PING_MILLISECONDS,
-    SEND_BYTES_MAX,
-)
+from manager.rpc.transport import Transport
 
 # Somebody waits at a prompt for what all managers know; one that hangs must not hold it up.
 USAGE_SECONDS = 1.0
@@ -25,20 +20,12 @@ USAGE_SECONDS = 1.0
 # Managers whose channels are kept; a cluster has five, but each restart is another one.
 CHANNELS_MAX = 16
 
-OPTIONS = (
-    ("grpc.keepalive_time_ms", PING_MILLISECONDS),
-    ("grpc.keepalive_timeout_ms", PING_ANSWER_MILLISECONDS),
-    ("grpc.http2.ping_timeout_ms", PING_ANSWER_MILLISECONDS),
-    ("grpc.max_receive_message_length", SEND_BYTES_MAX),
-    ("grpc.enable_http_proxy", 0),  # managers are inside; proxies are for what is outside
-)
-
 
 class GrpcPeers:
     """The other managers; see ``manager.control.peers.Peers``."""
 
-    def __init__(self, credentials: grpc.ChannelCredentials | None) -> None:
-        self._credentials = credentials
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
         self._channels: dict[ManagerId, aio.Channel] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
@@ -76,10 +63,7 @@ class GrpcPeers:
     def _stub(self, manager: Manager) -> "control_pb2_grpc.ControlAsyncStub":
         channel = self._channels.pop(manager.id, None)
         if channel is None:
-            if self._credentials is None:
-                channel = aio.insecure_channel(manager.address, OPTIONS)
-            else:
-                channel = aio.secure_channel(manager.address, self._credentials, OPTIONS)
+            channel = self._transport.channel(manager.address)
         self._channels[manager.id] = channel  # the latest used last
         if len(self._channels) > CHANNELS_MAX:
             self._forget(next(iter(self._channels)))

@@ -81,7 +81,8 @@ class MemoryState:
 
     def __init__(self) -> None:
         self.revision: Revision = 1  # an empty etcd's
-        self.listeners: set[asyncio.Event] = set()  # one a watch, set when there is something new
+        # One a watch, set when there is something new; in the order in which they came.
+        self.listeners: dict[asyncio.Event, None] = {}
         self._items: dict[str, KeyValue] = {}
         self._leases: dict[LeaseId, _Lease] = {}
         self._leases_granted = 0
@@ -213,7 +214,7 @@ class MemoryStore:
         self._state = state or MemoryState()
         self._trip = trip
         self._progress_seconds = progress_seconds
-        self._watches: set[asyncio.Event] = set()
+        self._watches: dict[asyncio.Event, None] = {}
         self._closed = False
 
     async def get(self, key: str) -> KeyValue | None:
@@ -224,14 +225,14 @@ class MemoryStore:
 
     async def commit(self, guards: Sequence[Guard], writes: Sequence[Write]) -> Revision:
         check_transaction(guards, writes)
-        _check_limits(guards, writes)
+        check_limits(guards, writes)
         guards, writes = tuple(guards), tuple(writes)
         return await self._call(lambda: self._state.commit(guards, writes))
 
     async def watch(self, prefix: str, after: Revision) -> AsyncGenerator[WatchBatch, None]:
         news = asyncio.Event()
-        self._watches.add(news)
-        self._state.listeners.add(news)
+        self._watches[news] = None
+        self._state.listeners[news] = None
         progress_due = self._progress_due()
         try:
             while not self._closed:
@@ -247,8 +248,8 @@ class MemoryStore:
                     yield WatchBatch(after, batch.events)
                     progress_due = self._progress_due()
         finally:
-            self._watches.discard(news)
-            self._state.listeners.discard(news)
+            self._watches.pop(news, None)
+            self._state.listeners.pop(news, None)
 
     async def grant_lease(self, ttl_seconds: int) -> LeaseId:
         return await self._call(lambda: self._state.grant_lease(ttl_seconds))
@@ -294,7 +295,7 @@ async def _told(news: asyncio.Event, until: float) -> bool:
     return True
 
 
-def _check_limits(guards: Sequence[Guard], writes: Sequence[Write]) -> None:
+def check_limits(guards: Sequence[Guard], writes: Sequence[Write]) -> None:
     """Refuse what an etcd with default settings does."""
     operations = max(len(guards), len(writes))
     if operations > OPERATIONS_MAX:

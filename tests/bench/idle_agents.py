@@ -14,6 +14,7 @@ import uvloop
 
 from agent.agent import Agent
 from agent.channel import Dialer
+from agent.host import PsutilMeter
 from agent.identity import IdentityFiles
 from agent.settings import AgentSettings
 from cluster.clock import SystemClock
@@ -42,6 +43,7 @@ async def run(count: int, folder: Path, managers: tuple[str, ...]) -> None:
             dialer=Dialer(None),
             clock=SystemClock(),
             source=source,
+            meter=PsutilMeter(),
             on_session=lambda: has_session(number),
         )
 

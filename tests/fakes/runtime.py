@@ -90,7 +90,7 @@ class Program:
 
 
 @dataclass
-class _Held:
+class Held:
     """What the engine knows of a container."""
 
     seen: Container
@@ -142,7 +142,7 @@ class FakeEngine:
         self.info = info
         self.networks: dict[str, dict[str, str]] = {}
         self._clock = clock or SystemClock()
-        self._held: dict[ContainerId, _Held] = {}
+        self._held: dict[ContainerId, Held] = {}
         self._listeners: list[tuple[Owner, asyncio.Queue[ContainerHint | None]]] = []
         self._made = 0
 
@@ -222,17 +222,22 @@ class FakeEngine:
                 self.failures[key] -= 1
                 raise RuntimeFailedError("the fake was told to fail")
 
-    def held(self, container_id: ContainerId) -> _Held | None:
+    async def download(self) -> None:
+        """Take as long as a pull takes."""
+        if self.pull_seconds:
+            await asyncio.sleep(self.pull_seconds)
+
+    def held(self, container_id: ContainerId) -> Held | None:
         return self._held.get(container_id)
 
-    def named(self, name: str) -> _Held | None:
+    def named(self, name: str) -> Held | None:
         return next((held for held in self._held.values() if held.seen.name == name), None)
 
-    def owned_by(self, owner: Owner) -> Iterator[_Held]:
+    def owned_by(self, owner: Owner) -> Iterator[Held]:
         wanted = labels.owner_labels(owner)
         return (held for held in list(self._held.values()) if labels.has(held.labels, wanted))
 
-    def make(self, owner: Owner, assignment: Assignment, spec: TaskSpec) -> _Held:
+    def make(self, owner: Owner, assignment: Assignment, spec: TaskSpec) -> Held:
         self._made += 1
         container = spec.container
         program = self.programs.get(container.command) or self.programs.get(container.image)
@@ -248,7 +253,7 @@ class FakeEngine:
             memory_limit_bytes=spec.limits.memory_bytes,
         )
         marks = {**container.labels, **labels.container_labels(owner, assignment)}
-        held = _Held(seen=seen, labels=marks, spec=spec, program=program or Program())
+        held = Held(seen=seen, labels=marks, spec=spec, program=program or Program())
         self._held[seen.id] = held
         self._tell(held, began=True)
         return held
@@ -267,7 +272,7 @@ class FakeEngine:
             state=ContainerState.RUNNING,
         )
         spec = TaskSpec(container=ContainerSpec(image=""))
-        self._held[container_id] = _Held(
+        self._held[container_id] = Held(
             seen=seen, labels=dict(marks or {}), spec=spec, program=Program()
         )
         return container_id
@@ -286,7 +291,7 @@ class FakeEngine:
         wanted = [port for port in spec.ports if (port.published, port.protocol) in taken]
         return wanted[0].published if wanted else None
 
-    def run(self, held: _Held) -> None:
+    def run(self, held: Held) -> None:
         checks = held.program.health
         held.seen = replace(
             held.seen,
@@ -307,7 +312,7 @@ class FakeEngine:
             )
             held.timers.append(end)
 
-    def signal(self, held: _Held, *, kill: bool) -> None:
+    def signal(self, held: Held, *, kill: bool) -> None:
         if not held.seen.alive:
             return
         self._tell(held, signalled=True)
@@ -319,7 +324,7 @@ class FakeEngine:
             )
             held.timers.append(timer)
 
-    def remove(self, held: _Held) -> None:
+    def remove(self, held: Held) -> None:
         if held.seen.alive:
             self._end(held, KILLED)
         if held.seen.id in self._held:
@@ -339,7 +344,7 @@ class FakeEngine:
     def unlisten(self, queue: asyncio.Queue[ContainerHint | None]) -> None:
         self._listeners = [pair for pair in self._listeners if pair[1] is not queue]
 
-    def _end(self, held: _Held, code: int, *, oom_killed: bool = False) -> None:
+    def _end(self, held: Held, code: int, *, oom_killed: bool = False) -> None:
         if not held.seen.alive:
             return
         self._drop_timers(held)
@@ -355,18 +360,18 @@ class FakeEngine:
         )
         self._tell(held)
 
-    def _forget(self, held: _Held) -> None:
+    def _forget(self, held: Held) -> None:
         self._drop_timers(held)
         del self._held[held.seen.id]
         self._tell(held)
 
     @staticmethod
-    def _drop_timers(held: _Held) -> None:
+    def _drop_timers(held: Held) -> None:
         for timer in held.timers:
             timer.cancel()
         held.timers.clear()
 
-    def _tell(self, held: _Held, *, began: bool = False, signalled: bool = False) -> None:
+    def _tell(self, held: Held, *, began: bool = False, signalled: bool = False) -> None:
         self._wake(held)
         if self.is_down or self.is_hung:
             return
@@ -380,7 +385,7 @@ class FakeEngine:
                     queue.put_nowait(hint)
 
     @staticmethod
-    def _wake(held: _Held) -> None:
+    def _wake(held: Held) -> None:
         held.changed.set()
         held.changed = asyncio.Event()
 
@@ -422,8 +427,7 @@ class FakeRuntime:
 
     async def pull(self, image: str) -> None:
         await self.engine.answer("pull")
-        if self.engine.pull_seconds:
-            await asyncio.sleep(self.engine.pull_seconds)
+        await self.engine.download()
         if image not in self.engine.registry:
             raise CannotRunError(f"image '{image}' cannot be had: the registry does not know it")
         self.engine.images.add(image)
@@ -531,7 +535,7 @@ class FakeRuntime:
             held.followers -= 1
 
     @staticmethod
-    async def _lines(held: _Held, wanted: LogRange) -> AsyncIterator[LogLine]:
+    async def _lines(held: Held, wanted: LogRange) -> AsyncIterator[LogLine]:
         begin = 0
         if wanted.tail >= 0:
             begin = max(0, len(held.output) - wanted.tail)
@@ -554,7 +558,7 @@ class FakeRuntime:
     async def aclose(self) -> None:
         """Nothing to let go of."""
 
-    def _held(self, container_id: ContainerId) -> _Held:
+    def _held(self, container_id: ContainerId) -> Held:
         held = self.engine.held(container_id)
         if held is None:
             raise NoContainerError(f"container {container_id} is gone")

@@ -21,7 +21,7 @@ from cluster.api.v1.dispatch_pb2_grpc import DispatchStub
 from cluster.clock import SystemClock
 from cluster.settings import TlsFiles
 from manager.control.cluster import StoreMember
-from manager.rpc.server import channel_credentials
+from manager.rpc.transport import GrpcTransport, channel_credentials
 from manager.server import ManagerServer
 from manager.store.etcd import EtcdStore
 
@@ -90,7 +90,7 @@ async def manager(
         store,
         members,
         listen=listen,
-        tls=tls,
+        transport=GrpcTransport(tls),
         clock=SystemClock(),
         source=random.SystemRandom(),
     )

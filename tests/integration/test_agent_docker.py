@@ -21,6 +21,7 @@ import pytest
 
 from agent.agent import Agent
 from agent.channel import Dialer
+from agent.host import PsutilMeter
 from agent.identity import IdentityFiles
 from agent.runtime.dockerd import DockerRuntime
 from agent.runtime.engine import Patience
@@ -119,6 +120,7 @@ class Bench:
             dialer=Dialer(None),
             clock=SystemClock(),
             source=source,
+            meter=PsutilMeter(),
         )
         job = asyncio.create_task(agent.run())
         try:

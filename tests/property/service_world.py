@@ -73,6 +73,7 @@ class World:
     down: set[NodeId] = field(default_factory=set)
     numbers: "itertools.count[int]" = field(default_factory=itertools.count)
     sightings: services.Sightings = field(default_factory=services.Sightings)
+    held_since: dict[TaskId, float] = field(default_factory=dict)
     messages: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -114,6 +115,11 @@ class World:
     def plan(self) -> Plan:
         assert self.service is not None
         tasks = list(self.tasks.values())
+        for task in tasks:
+            if task.desired_state is TaskState.READY:
+                self.held_since.setdefault(task.id, self.mono)
+            else:
+                self.held_since.pop(task.id, None)
         facts = services.Facts(
             service=self.service,
             versions=self.versions,
@@ -124,6 +130,7 @@ class World:
             jitter=lambda: 0.5,
             rollout=self.rollout,
             seen=self.sightings.look(SERVICE, tasks, self.mono),
+            held_seconds=lambda task_id: self.mono - self.held_since.get(task_id, self.mono),
             fits_without=self.fits_without,
         )
         return services.plan(facts)

@@ -87,6 +87,7 @@ def act(world: World, action: tuple[Any, ...]) -> None:
             world.now += seconds
         case ("leader",):
             world.sightings = Sightings()
+            world.held_since.clear()
         case ("obey",):
             world.obey()
         case ("step",):

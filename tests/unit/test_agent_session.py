@@ -19,6 +19,7 @@ from agent import agent as agent_module
 from agent import heartbeats, image_news, link, log_publisher, session, usage
 from agent.agent import Agent
 from agent.channel import Dialer
+from agent.host import PsutilMeter
 from agent.identity import CLUSTER_FILE, Identity, IdentityFiles
 from agent.runtime import labels
 from agent.runtime.interface import ContainerId, HostImage, Owner
@@ -93,6 +94,7 @@ class Bench:
             dialer=Dialer(tls),
             clock=SystemClock(),
             source=source,
+            meter=PsutilMeter(),
         )
         job = asyncio.create_task(made.run())
         try:

@@ -8,7 +8,7 @@ import pytest
 
 from cluster.model import ServiceId, Task, TaskId, TaskState
 from manager import records
-from manager.committer import WRITES_MAX, Change, Committer, Fence, FenceBrokenError
+from manager.committer import GUARDS_MAX, Change, Committer, Fence, FenceBrokenError
 from manager.store import keys
 from manager.store.interface import (
     NO_LEASE,
@@ -97,10 +97,31 @@ async def test_a_stale_change_is_left_out_whole_and_the_others_are_written() -> 
     assert world.view.tasks[TaskId("old")].failures == 1
 
 
+async def test_a_change_is_not_written_when_what_it_rests_on_has_changed() -> None:
+    world = World()
+    committer = await world.lead()
+    await committer.commit([Change(save=(task("ground"),))])
+    ground = world.view.tasks[TaskId("ground")]
+    resting = Change(save=(task("a"),), expect=(ground,))
+    assert await committer.commit([resting]) == 0
+    await committer.commit([Change(save=(msgspec.structs.replace(ground, failures=1),))])
+    assert await committer.commit([Change(save=(task("b"),), expect=(ground,))]) == 1
+    assert not await world.stored(task("b"))
+
+
+async def test_what_many_changes_rest_on_is_guarded_once() -> None:
+    world = World()
+    committer = await world.lead()
+    await committer.commit([Change(save=(task("ground"),))])
+    ground = world.view.tasks[TaskId("ground")]
+    many = [Change(save=(task(f"t{i}"),), expect=(ground,)) for i in range(2 * GUARDS_MAX)]
+    assert await committer.commit(many) == 0
+
+
 async def test_more_than_one_transaction_holds_is_written_in_several() -> None:
     world = World()
     committer = await world.lead()
-    many = [Change(save=(task(f"t{i}"),)) for i in range(3 * WRITES_MAX + 1)]
+    many = [Change(save=(task(f"t{i}"),)) for i in range(3 * GUARDS_MAX + 1)]
     assert await committer.commit(many) == 0
     assert len((await world.store.list(keys.PREFIX + "tasks/")).items) == len(many)
 

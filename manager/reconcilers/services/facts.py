@@ -38,6 +38,11 @@ class Sighting:
 UNSEEN = Sighting()
 
 
+def just_now(task_id: TaskId) -> float:  # noqa: ARG001 - the signature counts
+    """Say that a task is known since this moment."""
+    return 0.0
+
+
 def nothing_fits(successor: Task, holder: Task) -> bool:  # noqa: ARG001 - the signature counts
     """Say that the holder's room is of no use to the successor."""
     return False
@@ -57,6 +62,8 @@ class Facts:
         jitter: a random number in [0, 1).
         rollout: as it stands in the store; None before anything ran well.
         seen: of the tasks, while a rollout is under way.
+        held_seconds: for how long this leader has known a task that is or was held back; by a
+            clock that does not jump, for what is started too early runs beside its predecessor.
         fits_without: whether a waiting task would find its place were it not for another one.
     """
 
@@ -69,6 +76,7 @@ class Facts:
     jitter: Jitter
     rollout: Rollout | None = None
     seen: Mapping[TaskId, Sighting] = field(default_factory=dict)
+    held_seconds: Callable[[TaskId], float] = just_now
     fits_without: Callable[[Task, Task], bool] = nothing_fits
 
     def template(self, number: int) -> TaskSpec | None:

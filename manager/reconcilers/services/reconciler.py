@@ -5,7 +5,16 @@ from dataclasses import replace
 
 from cluster.clock import Clock
 from cluster.ids import IdSource
-from cluster.model import Node, Service, ServiceId, ServiceMode, ServiceSpec, Task, TaskId
+from cluster.model import (
+    Node,
+    Service,
+    ServiceId,
+    ServiceMode,
+    ServiceSpec,
+    Task,
+    TaskId,
+    TaskState,
+)
 from manager import view as views
 from manager.committer import Change
 from manager.reconcilers import restart
@@ -18,7 +27,10 @@ from scheduler import Demand, explain, snapshot_of
 
 
 class ServiceReconciler:
-    """Plans one service at a time; a service that is gone has its tasks removed."""
+    """Plans one service at a time; a service that is gone has its tasks removed.
+
+    It remembers since when it knows each task that is held back; a new leader counts anew.
+    """
 
     name = "services"
 
@@ -30,12 +42,14 @@ class ServiceReconciler:
         self._jitter = jitter
         self._clock = clock
         self._sightings = Sightings()
+        self._held_since: dict[TaskId, float] = {}
 
     def concerned(self, change: views.Change) -> Iterable[ServiceId]:
         match change.either:
             case Service() as service:
                 return [service.id]
             case Task() as task:
+                self._note_held(task, gone=change.new is None)
                 return [task.service_id]
             case Node():
                 return [
@@ -46,14 +60,13 @@ class ServiceReconciler:
         return []
 
     def everything(self) -> Iterable[ServiceId]:
-        return {
-            *self._view.services,
-            *self._view.rollouts,
-            *(task.service_id for task in self._view.tasks.values()),
-        }
+        owners = (task.service_id for task in self._view.tasks.values())
+        return dict.fromkeys((*self._view.services, *self._view.rollouts, *owners))
 
     def plan(self, key: ServiceId, now: float) -> Plan:
         tasks = list(self._view.tasks_of_service(key))
+        for task in tasks:
+            self._note_held(task)
         service = self._view.services.get(key)
         if service is None:
             return self._remains(key, tasks)
@@ -67,6 +80,7 @@ class ServiceReconciler:
             new_id=lambda: TaskId(self._ids.new()),
             jitter=self._jitter,
             rollout=rollout,
+            held_seconds=self._held_seconds,
             fits_without=self._fits_without,
         )
         is_quiet = (
@@ -79,6 +93,16 @@ class ServiceReconciler:
             return plan(facts)
         seen = self._sightings.look(key, tasks, self._clock.monotonic())
         return plan(replace(facts, seen=seen))
+
+    def _note_held(self, task: Task, *, gone: bool = False) -> None:
+        if task.desired_state is TaskState.READY and not gone:
+            self._held_since.setdefault(task.id, self._clock.monotonic())
+        else:
+            self._held_since.pop(task.id, None)
+
+    def _held_seconds(self, task_id: TaskId) -> float:
+        now = self._clock.monotonic()
+        return now - self._held_since.get(task_id, now)
 
     def _remains(self, key: ServiceId, tasks: Iterable[Task]) -> Plan:
         self._sightings.forget(key)

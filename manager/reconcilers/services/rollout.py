@@ -33,7 +33,7 @@ from cluster.quantities import format_duration
 from manager.reconcilers import restart
 from manager.reconcilers.services.facts import Facts
 from manager.reconcilers.services.places import Stand, Survey, is_running
-from manager.reconcilers.services.tasks import TICK_SECONDS, clock_went_back
+from manager.reconcilers.services.tasks import TICK_SECONDS, delay_left
 
 HEALTHY_KEPT_MAX = 10  # versions to go back to; one takes a few bytes here, its spec stays too
 FAILED_KEPT_MAX = 10_000  # places; beyond that their number is no news to anybody
@@ -411,7 +411,7 @@ def _stuck(look: Survey, stand: Stand, task: Task, config: UpdateConfig, waits: 
     if not deadline or not lifecycle.live(task) or is_running(task):
         return ""
     facts = look.facts
-    if task.start_after > facts.now and not clock_went_back(facts, task):
+    if delay_left(facts, task) > 0:
         return ""
     others = (other for other in stand.occupants() if other is not task)
     if any(not lifecycle.wanted(other) for other in others):

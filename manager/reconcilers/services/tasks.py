@@ -20,7 +20,6 @@ from manager.reconcilers.services.places import Stand, Survey
 STOP_SECONDS_MAX = 60.0
 
 TICK_SECONDS = 1e-6  # the least by which two times of records are told apart
-CLOCK_SLACK_SECONDS = 1.0  # a task made this much ahead of now tells of a clock that went back
 
 
 def discard(task: Task, why: str) -> list[Change]:
@@ -78,6 +77,7 @@ def make(
     may_start = delay <= 0 and not others and (not beside or start_first)
     # Later than its predecessors', though the clock stood still or went back: it is their order.
     before = (task.created_at + TICK_SECONDS for task in (*stand.history, *stand.leaving))
+    created_at = max([facts.now, look.rollout.started_at, *before])
     return Task(
         id=facts.new_id(),
         service_id=facts.service.id,
@@ -86,8 +86,8 @@ def make(
         node_id=NodeId(stand.place) if is_global else NO_NODE,
         desired_state=TaskState.RUNNING if may_start else TaskState.READY,
         status=TaskStatus(state=TaskState.NEW, at=facts.now),
-        created_at=max([facts.now, look.rollout.started_at, *before]),
-        start_after=facts.now + delay if delay > 0 else 0.0,
+        created_at=created_at,
+        start_after=created_at + delay if delay > 0 else 0.0,
         failures=failures,
         start_first=start_first,
     )
@@ -99,7 +99,7 @@ def pause_seconds(facts: Facts, last: Task) -> float:
     A task that ended before it was let to start could not even be made ready, for instance for
     want of its image. The next one would fail as soon, so it is not made before its time either.
     """
-    return 0.0 if clock_went_back(facts, last) else last.start_after - facts.now
+    return delay_left(facts, last) if last.desired_state is TaskState.READY else 0.0
 
 
 def again(
@@ -131,20 +131,23 @@ def again(
 
 def release(facts: Facts, stand: Stand, holder: Task) -> tuple[list[Change], list[float]]:
     """Let a task that was held back run, or tell in how many seconds to look again."""
-    went_back = clock_went_back(facts, holder)
-    wait = 0.0 if went_back else holder.start_after - facts.now
-    if wait > 0:
+    if (wait := delay_left(facts, holder)) > 0:
         return [], [wait]
     if any(task is not holder for task in stand.occupants()):
-        over_in = holder.created_at + _stop_seconds(facts) - facts.now
-        if over_in > 0 and not went_back:
+        over_in = _stop_seconds(facts) - facts.held_seconds(holder.id)
+        if over_in > 0:
             return [], [over_in]
     return [released(holder)], []
 
 
-def clock_went_back(facts: Facts, task: Task) -> bool:
-    """Tell whether a wait counted from the task's times would be longer than was ever asked for."""
-    return facts.now < task.created_at - CLOCK_SLACK_SECONDS
+def delay_left(facts: Facts, task: Task) -> float:
+    """Return how much of its restart delay a task has still to wait; none if not positive.
+
+    Whatever the clocks of this leader and of the one before it say, it waits no longer than the
+    delay from when this leader first saw it.
+    """
+    delay = task.start_after - task.created_at
+    return min(task.start_after - facts.now, delay - facts.held_seconds(task.id))
 
 
 def _stop_seconds(facts: Facts) -> float:

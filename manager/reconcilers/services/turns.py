@@ -198,8 +198,8 @@ class Turns:
             if self._may_lose(holder, alone=False):
                 self._stop(holder, NEW_VERSION)
             return
-        wait = successor.start_after - facts.now
-        if wait > 0 and not tasks.clock_went_back(facts, successor):
+        wait = tasks.delay_left(facts, successor)
+        if wait > 0:
             self.waits.append(wait)
             return
         if successor.start_first and successor.desired_state is TaskState.READY:
@@ -293,4 +293,4 @@ class Turns:
     def _made(self, task: Task, why: str) -> None:
         self.changes.append(Change(save=(task,), why=why))
         if task.start_after:
-            self.waits.append(task.start_after - self._look.facts.now)
+            self.waits.append(task.start_after - task.created_at)

@@ -1,0 +1,192 @@
+"""I13: once faults stop, all is as desired within a bound; and then nothing more is decided.
+
+``unfinished`` says what is still missing, looking at the store, at what really runs, and at each
+manager's view. A task may go on waiting for a node only if there is none that could take it.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+
+import msgspec
+
+from cluster import lifecycle
+from cluster.constraints import NodeFacts, matches, parse
+from cluster.invariants import Place, State
+from cluster.invariants.binding import fits, is_allowed
+from cluster.invariants.nodes import ports_have_one_holder
+from cluster.model import (
+    Availability,
+    Node,
+    NodeState,
+    RestartCondition,
+    RolloutState,
+    Service,
+    ServiceMode,
+    SessionState,
+    Task,
+    TaskState,
+)
+from tests.simulator.hosts import AgentStation, ManagerStation, World
+
+UNDER_WAY = (RolloutState.UPDATING, RolloutState.ROLLING_BACK)
+
+# Of objects that a view has, as ``State`` names them too.
+KINDS = ("tasks", "nodes", "services", "versions", "stacks")
+
+
+def unfinished(
+    world: World,
+    managers: Mapping[str, ManagerStation],
+    agents: Mapping[str, AgentStation],
+) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield what is not as it should be, with the objects that it concerns."""
+    state = world.judge.state
+    if not any(manager.leads for manager in managers.values()):
+        yield "nobody leads", ()
+    for agent in agents.values():
+        yield from _node(world, agent)
+    leaders = (each.server for each in managers.values() if each.leads and each.server)
+    rollouts = next((leader.view.rollouts for leader in leaders), {})
+    for service in state.services.values():
+        missing = list(_service(state, service))
+        yield from missing
+        rollout = rollouts.get(service.id)
+        # Where a task waits for room the rollout waits too, up to its deadline.
+        if not missing and _all_well(state, service) and rollout and rollout.state in UNDER_WAY:
+            yield f"the rollout of {service.spec.name} is {rollout.state.value}", (service.id,)
+    for task in state.tasks.values():
+        if not lifecycle.wanted(task) and not task.status.state.finished:
+            yield f"{state.called(task)} has not ended", (task.id, task.node_id)
+        if task.desired_state is TaskState.REMOVE:
+            yield f"{state.called(task)} is not forgotten", (task.id, task.node_id)
+    for agent in agents.values():
+        yield from _containers(state, agent)
+    for manager in managers.values():
+        yield from _view(world, manager)
+
+
+def _node(world: World, agent: AgentStation) -> Iterator[tuple[str, tuple[str, ...]]]:
+    node = world.judge.state.nodes.get(agent.node_id)
+    session = world.judge.sessions.get(agent.node_id)
+    if node is None or node.status.state is not NodeState.READY:
+        yield f"node {agent.host} is not ready", (agent.node_id,)
+    if session is None or session.state is not SessionState.LIVE:
+        yield f"node {agent.host} has no session", (agent.node_id,)
+
+
+def _service(state: State, service: Service) -> Iterator[tuple[str, tuple[str, ...]]]:
+    name = service.spec.name
+    history: dict[Place, list[Task]] = {}
+    for task in state.of_service(service.id):
+        history.setdefault(Place.of(task), []).append(task)
+    # A place whose newest task was asked to end is given up.
+    ends = [max(tasks, key=_order) for tasks in history.values()]
+    newest = [task for task in ends if lifecycle.wanted(task)]
+    if service.spec.mode is ServiceMode.GLOBAL:
+        there = {task.node_id for task in newest}
+        for node in state.nodes.values():
+            if _takes_global(node, service) and node.id not in there:
+                yield f"{name} is missing on {state.node_called(node.id)}", (service.id, node.id)
+    elif len(newest) != service.spec.replicas:
+        yield f"{name} has {len(newest)} of {service.spec.replicas} replicas", (service.id,)
+    for task in newest:
+        status = task.status.state
+        if _is_well(service, task):
+            continue
+        if status <= TaskState.PENDING and not any(_could_take(state, task)):
+            continue
+        if status.finished and not _may_be_replaced(state, service, task):
+            continue
+        yield (
+            f"{state.called(task)} is {status.value} to be {task.desired_state.value}",
+            (task.id, service.id, task.node_id),
+        )
+
+
+def _all_well(state: State, service: Service) -> bool:
+    tasks = (task for task in state.of_service(service.id) if lifecycle.live(task))
+    return all(_is_well(service, task) for task in tasks)
+
+
+def _order(task: Task) -> tuple[bool, int, float, str]:
+    return lifecycle.live(task), task.spec_version, task.created_at, task.id
+
+
+def _is_well(service: Service, task: Task) -> bool:
+    status = task.status.state
+    if status is TaskState.COMPLETE:
+        return service.spec.task.restart.condition is not RestartCondition.ANY
+    return status is TaskState.RUNNING and task.desired_state is TaskState.RUNNING
+
+
+def _may_be_replaced(state: State, service: Service, task: Task) -> bool:
+    """Tell whether a task that ended gets a successor: not on a node that takes nothing new."""
+    node = state.nodes.get(task.node_id)
+    is_global = service.spec.mode is ServiceMode.GLOBAL
+    return not is_global or (node is not None and _takes_global(node, service))
+
+
+def _takes_global(node: Node, service: Service) -> bool:
+    return (
+        node.status.state is NodeState.READY
+        and node.spec.availability is Availability.ACTIVE
+        and all(
+            matches(parse(each), NodeFacts.of(node))
+            for each in service.spec.task.placement.constraints
+        )
+    )
+
+
+def _could_take(state: State, task: Task) -> Iterator[Node]:
+    """Yield the nodes that *task* could be bound to without breaking a promise."""
+    nodes: Iterable[Node] = state.nodes.values()
+    if task.node_id:
+        nodes = [node for node in nodes if node.id == task.node_id]
+    for node in nodes:
+        status = msgspec.structs.replace(task.status, state=TaskState.ASSIGNED)
+        bound = msgspec.structs.replace(
+            task, node_id=node.id, status=status, version=max(task.version, node.version)
+        )
+        state.put(bound)
+        breaches = [
+            *fits(state, bound),
+            *is_allowed(state, bound),
+            *ports_have_one_holder(state, node.id),
+        ]
+        state.put(task)
+        if not breaches:
+            yield node
+
+
+def _containers(state: State, agent: AgentStation) -> Iterator[tuple[str, tuple[str, ...]]]:
+    alive = {
+        one.task_id: one.name for one in agent.engine.containers() if one.alive and one.task_id
+    }
+    running = {
+        task.id: state.called(task)
+        for task in state.on_node(agent.node_id)
+        if task.status.state is TaskState.RUNNING
+    }
+    for task_id, name in alive.items():
+        if task_id not in running:
+            yield f"{name} runs on {agent.host}, its task does not", (task_id, agent.node_id)
+    for task_id, name in running.items():
+        if task_id not in alive:
+            yield f"{name} is said to run on {agent.host}", (task_id, agent.node_id)
+    if agent.foreign_id not in [one.id for one in agent.engine.containers()]:
+        yield f"a foreign container on {agent.host} is gone", (agent.node_id,)
+
+
+def _view(world: World, manager: ManagerStation) -> Iterator[tuple[str, tuple[str, ...]]]:
+    if manager.server is None or not manager.is_running:
+        yield f"{manager.host} does not run", ()
+        return
+    view, judge = manager.server.view, world.judge
+    held = {kind: getattr(judge.state, kind) for kind in KINDS}
+    held |= {"sessions": judge.sessions, "managers": judge.managers}
+    for kind, stored in held.items():
+        seen = getattr(view, kind)
+        for key in sorted(seen.keys() ^ stored.keys()):
+            yield f"{manager.host} sees {kind} otherwise: {key}", (str(key),)
+        for key, value in stored.items():
+            if seen.get(key, value) != value:
+                yield f"{manager.host} sees {kind} otherwise: {key}", (str(key),)

@@ -1,0 +1,119 @@
+"""A host's container engine: the fake one, with a life of its own beside its agent's."""
+
+import asyncio
+from collections.abc import Callable, Collection, Hashable, Mapping
+from typing import Protocol
+
+from agent.runtime.interface import (
+    Container,
+    ContainerId,
+    ContainerUsage,
+    EngineInfo,
+    Health,
+)
+from cluster.clock import Clock
+from cluster.model import NodeId, TaskId
+from tests.fakes.runtime import FakeEngine, FakeRuntime, Held, Program
+from tests.simulator.loop import Process, SimulatorLoop
+
+
+class Watcher(Protocol):
+    """Is told what an engine does."""
+
+    def began(self, engine: "Engine", container: Container) -> None: ...
+
+    def ended(self, engine: "Engine", container: Container) -> None: ...
+
+    def signalled(self, engine: "Engine", container: Container) -> None:
+        """Take note that an agent stops or kills a container that runs."""
+
+
+class Engine(FakeEngine):
+    """Runs containers on one host, whatever becomes of the agent there.
+
+    Attributes:
+        host: its name.
+        node_id: of the agent on it.
+        has_given_up: tells whether the agent there knows that a task has ended.
+        slow_seconds: what each call may take longer.
+    """
+
+    def __init__(
+        self,
+        loop: SimulatorLoop,
+        host: str,
+        node_id: NodeId,
+        watcher: Watcher,
+        *,
+        programs: Mapping[Hashable, Program],
+        registry: set[str],
+        info: EngineInfo,
+        clock: Clock,
+    ) -> None:
+        super().__init__(programs=programs, registry=registry, info=info, clock=clock)
+        self.host = host
+        self.node_id = node_id
+        self.has_given_up: Callable[[TaskId], bool] = lambda _: False
+        self.process = Process(f"engine {host}")
+        self.slow_seconds = 0.0
+        self._loop = loop
+        self._watcher = watcher
+
+    async def answer(self, call: str) -> None:
+        await super().answer(call)
+        if self.slow_seconds:
+            await asyncio.sleep(self.slow_seconds)
+        self.calls.clear()  # for tests that count them; hours of calls are many
+
+    async def download(self) -> None:
+        """Look now and then whether the registry has become quick again."""
+        began_at = self._loop.now
+        while self._loop.now < began_at + self.pull_seconds:
+            await asyncio.sleep(min(1.0, began_at + self.pull_seconds - self._loop.now))
+
+    def run(self, held: Held) -> None:
+        with self._loop.acting_for(self.process):
+            super().run(held)
+        self._watcher.began(self, held.seen)
+
+    def signal(self, held: Held, *, kill: bool) -> None:
+        if held.seen.alive:
+            self._watcher.signalled(self, held.seen)
+        with self._loop.acting_for(self.process):
+            super().signal(held, kill=kill)
+
+    def remove(self, held: Held) -> None:
+        if held.seen.alive:
+            self._watcher.signalled(self, held.seen)
+        super().remove(held)
+
+    def steady(self) -> None:
+        """Let everything that runs go on running: the faults are over."""
+        for held in self._held.values():
+            if held.seen.alive:
+                self._drop_timers(held)
+                if held.seen.health is Health.STARTING:
+                    self.set_health(held.seen.id, Health.HEALTHY)
+
+    def _end(self, held: Held, code: int, *, oom_killed: bool = False) -> None:
+        was_alive = held.seen.alive
+        super()._end(held, code, oom_killed=oom_killed)
+        if was_alive:
+            self._watcher.ended(self, held.seen)
+
+    def lose(self, container_id: ContainerId) -> None:
+        held = self._held[container_id]
+        was_alive = held.seen.alive
+        super().lose(container_id)
+        if was_alive:
+            self._watcher.ended(self, held.seen)
+
+
+class Runtime(FakeRuntime):
+    """An agent's link to its engine; it measures no container: that costs time, nobody decides."""
+
+    async def usage(
+        self, container_ids: Collection[ContainerId]
+    ) -> Mapping[ContainerId, ContainerUsage]:
+        await self.engine.answer("usage")
+        return {}

@@ -1,0 +1,435 @@
+"""What must hold of the simulated world, looked at whenever something happens that can matter.
+
+What can be told from the cluster's objects alone is told by ``cluster.invariants``, fed with
+every transaction. Here is what takes a look from outside: who wrote it, what really runs, what
+operators were promised.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+
+from agent.runtime import labels
+from agent.runtime.interface import Container, Health
+from cluster import invariants
+from cluster.invariants import Breach, Name, Place, State, Step
+from cluster.lifecycle import occupies
+from cluster.model import (
+    Manager,
+    ManagerId,
+    Node,
+    NodeId,
+    NodeSpec,
+    Object,
+    Rollout,
+    Service,
+    ServiceSpec,
+    ServiceVersion,
+    Session,
+    Task,
+    TaskId,
+    TaskState,
+)
+from manager import records
+from manager.reconcilers.services.tasks import STOP_SECONDS_MAX
+from manager.store import keys
+from manager.store.interface import Changed, Event, KeyValue, Revision
+from tests.simulator.engine import Engine
+from tests.simulator.loop import Process, SimulatorLoop
+from tests.simulator.store import Commit
+from tests.simulator.trace import Trace
+
+# New tasks of one place within a minute: what a crash loop may come to is a third of that, and
+# what operators and lost nodes add is little.
+TASKS_A_MINUTE_MAX = 20
+MINUTE_SECONDS = 60.0
+
+# By so much a manager's clock may be slow against the store's over the life of a lease.
+LEASE_SLACK_SECONDS = 0.05
+
+
+class Judge:
+    """Follows everything; notes the first breach and halts the loop.
+
+    Attributes:
+        state: the cluster's objects as the store holds them.
+        sessions, managers: likewise.
+        breach: the first that was found.
+        decisions: how many transactions changed anything but leases' keys, and what was seen of
+            hosts and versions.
+    """
+
+    def __init__(self, loop: SimulatorLoop, trace: Trace) -> None:
+        self.state = State(with_names=True)
+        self.sessions: dict[NodeId, Session] = {}
+        self.managers: dict[ManagerId, Manager] = {}
+        self.leader: KeyValue | None = None
+        self.breach: Breach | None = None
+        self.decisions = 0
+        self.commits = 0
+        self._loop = loop
+        self._trace = trace
+        self._objects: dict[str, Object] = {}
+        self._manager_ids: dict[str, Process] = {}
+        self._terms: dict[Process, Revision] = {}
+        self._node_of: dict[TaskId, NodeId] = {}  # every task that ever was bound
+        self._ended_at: dict[TaskId, float] = {}  # when it was asked to end
+        self._running: dict[TaskId, Engine] = {}
+        self._places: dict[TaskId, Place] = {}
+        self._services: dict[tuple[str, Revision], ServiceSpec] = {}
+        self._nodes: dict[tuple[str, Revision], NodeSpec] = {}
+        self._removed: dict[str, None] = {}
+        self._made: dict[Place, deque[float]] = {}
+
+    # --- what others tell ---------------------------------------------------------------------
+
+    def found(self, breach: Breach) -> None:
+        if self.breach is None:
+            self.breach = breach
+            self._trace.tell(self._loop.now, "judge", f"BREACH {breach}", *breach.objects)
+            self._loop.halt()
+
+    def found_all(self, breaches: Iterable[Breach]) -> None:
+        for breach in breaches:
+            if breach.certain:
+                self.found(breach)
+
+    def manager_began(self, manager_id: str, process: Process) -> None:
+        self._manager_ids[manager_id] = process
+
+    def term_of(self, process: Process) -> Revision:
+        """Return the latest of the terms that this manager has led in; 0 if it has in none."""
+        return self._terms.get(process, 0)
+
+    # --- the store ----------------------------------------------------------------------------
+
+    def committed(self, commit: Commit) -> None:
+        """Take a transaction; look at all that it could have broken."""
+        self.commits += 1
+        leader = self.leader
+        steps: list[Step] = []
+        names: list[Name] = []
+        leads = False
+        for event in commit.events:
+            kind, rest = keys.split(event.key)
+            if kind == "leader":
+                self._take_leader(event, commit)
+            elif kind == "names":
+                names.append(self._take_name(event, rest))
+            else:
+                step = self._take_object(event, kind)
+                self._tell(commit, step)
+                if kind == "sessions":
+                    continue
+                steps.append(step)
+                leads = leads or _is_the_leaders(step)
+        if steps or names:
+            self.decisions += any(map(_is_decided, steps))
+            self.found_all(invariants.after(self.state, steps, names))
+            self.found_all(self._released_in_time(steps))
+            self.found_all(self._not_busy(steps))
+            self.found_all(self._ends_are_true(steps))
+            self.found_all(self._specs_have_one_owner(commit, steps))
+        if leads:
+            self.found_all(self._leader_leads(commit, leader))
+
+    def _take_leader(self, event: Event, commit: Commit) -> None:
+        if isinstance(event, Changed):
+            self.leader = event.item
+            process = self._manager_ids.get(event.item.value.decode())
+            if process is not None:
+                if self._terms.get(process) != event.item.create_revision:
+                    self._trace.tell(self._loop.now, str(process), "leads")
+                self._terms[process] = event.item.create_revision
+        else:
+            self._trace.tell(self._loop.now, str(commit.sender), "nobody leads")
+            self.leader = None
+
+    def _take_name(self, event: Event, rest: str) -> Name:
+        kind, _, text = rest.partition("/")
+        name = Name(kind, text)
+        self.state.name(name, event.item.value.decode() if isinstance(event, Changed) else None)
+        return name
+
+    def _take_object(self, event: Event, kind: str) -> Step:
+        old = self._objects.get(event.key)
+        if isinstance(event, Changed):
+            new = records.decode(event.item)
+            assert new is not None
+            self._objects[event.key] = new
+            if kind == "sessions":
+                assert isinstance(new, Session)
+                self.sessions[new.node_id] = new
+                return Step(old, new)
+            if isinstance(new, Manager):
+                self.managers[new.id] = new
+            step = self.state.put(new)
+        else:
+            gone = self._objects.pop(event.key)
+            if kind == "sessions":
+                assert isinstance(gone, Session)
+                self.sessions.pop(gone.node_id, None)
+                return Step(gone, None)
+            if isinstance(gone, Manager):
+                self.managers.pop(gone.id, None)
+            step = self.state.drop(gone)
+        self._remember(Step(old, step.new))
+        return Step(old, step.new)
+
+    def _remember(self, step: Step) -> None:
+        match step.new:
+            case Task() as task:
+                if occupies(task):
+                    self._node_of[task.id] = task.node_id
+                self._places.setdefault(task.id, Place.of(task))
+                if task.desired_state > TaskState.RUNNING:
+                    self._ended_at.setdefault(task.id, self._loop.now)
+            case Service() as service:
+                self._services[service.id, service.version] = service.spec
+            case Node() as node:
+                self._nodes[node.id, node.version] = node.spec
+
+    def _tell(self, commit: Commit, step: Step) -> None:
+        if not self._trace.is_kept:
+            return
+        value = _either(step)
+        text = _described(step, self.state)
+        if text:
+            ids = _ids(value)
+            self._trace.tell(
+                self._loop.now, str(commit.sender), f"writes {commit.revision}: {text}", *ids
+            )
+
+    # --- invariants over writes ---------------------------------------------------------------
+
+    def _leader_leads(self, commit: Commit, leader: KeyValue | None) -> Iterator[Breach]:
+        """I4: what only a leader writes is written in its own term."""
+        if leader is None or leader.create_revision != commit.term:
+            now = f"term {leader.create_revision}" if leader else "nobody's term"
+            objects = [event.key.rpartition("/")[2] for event in commit.events]
+            yield Breach(
+                "I4",
+                tuple(objects),
+                f"{commit.sender} wrote revision {commit.revision} as the leader of term"
+                f" {commit.term}; it is {now}",
+            )
+
+    def _released_in_time(self, steps: Iterable[Step]) -> Iterator[Breach]:
+        """I2: a successor starts when its predecessor has ended, or had all its time to."""
+        for old, new in steps:
+            if not isinstance(new, Task) or new.desired_state is not TaskState.RUNNING:
+                continue
+            if isinstance(old, Task) and old.desired_state is TaskState.RUNNING:
+                continue
+            for other in self.state.in_place(Place.of(new)):
+                if other.id == new.id or not occupies(other):
+                    continue
+                asked_at = self._ended_at.get(other.id)
+                if asked_at is None or self._loop.now - asked_at < STOP_SECONDS_MAX:
+                    since = (
+                        "never" if asked_at is None else f"{self._loop.now - asked_at:.1f} s ago"
+                    )
+                    yield Breach(
+                        "I2",
+                        (new.id, other.id),
+                        f"{self.state.called(new)} is let to run beside"
+                        f" {self.state.called(other)}, which was asked to end {since}",
+                    )
+
+    def _not_busy(self, steps: Iterable[Step]) -> Iterator[Breach]:
+        """I17: nothing is made over and over without a pause."""
+        for old, new in steps:
+            if old is not None or not isinstance(new, Task):
+                continue
+            made = self._made.setdefault(Place.of(new), deque())
+            made.append(self._loop.now)
+            while made[0] < self._loop.now - MINUTE_SECONDS:
+                made.popleft()
+            if len(made) > TASKS_A_MINUTE_MAX:
+                text = f"{self.state.called(new)} is the {len(made)}th of its place in a minute"
+                yield Breach("I17", (new.id, new.service_id), text)
+
+    def _ends_are_true(self, steps: Iterable[Step]) -> Iterator[Breach]:
+        """I10: a task whose container runs has not ended, unless its node was lost."""
+        for old, new in steps:
+            if not isinstance(old, Task) or not isinstance(new, Task):
+                continue
+            state = new.status.state
+            ended = state.finished and not old.status.state.finished
+            if ended and state is not TaskState.ORPHANED and new.id in self._running:
+                text = f"{self.state.called(new)} is said to be {state.value}"
+                where = self._running[new.id].host
+                error = f" ({new.status.error})" if new.status.error else ""
+                text += f"{error}, yet its container runs on {where}"
+                yield Breach("I10", (new.id, new.node_id), text)
+
+    def lease_ended(self, process: Process, seconds_left: float) -> None:
+        """I4: nobody relies on a lease longer than the store keeps it."""
+        if seconds_left > LEASE_SLACK_SECONDS:
+            text = f"{process} believes that its lease lasts for {seconds_left:.2f} s; it has ended"
+            self.found(Breach("I4", (), text))
+
+    def _specs_have_one_owner(self, commit: Commit, steps: Iterable[Step]) -> Iterator[Breach]:
+        """I5: what operators asked for is changed by operators alone."""
+        for old, new in steps:
+            if isinstance(old, Node) and isinstance(new, Node) and old.spec != new.spec:
+                beside = [event for event in commit.events if event.key != keys.node(new.id)]
+                if beside or old.status != new.status or old.description != new.description:
+                    yield Breach(
+                        "I5",
+                        (new.id,),
+                        f"what is asked of node '{self.state.node_called(new.id)}' was changed"
+                        f" from {old.spec} to {new.spec} by the way",
+                    )
+
+    # --- what operators were promised ---------------------------------------------------------
+
+    def acknowledged_service(self, service: Service) -> None:
+        """I5: a service was answered as stored."""
+        stored = self._services.get((service.id, service.version))
+        if stored != service.spec:
+            text = f"'{service.spec.name}' was acknowledged at revision {service.version}, where"
+            held = "nothing of it" if stored is None else "something else"
+            self.found(Breach("I5", (service.id,), f"{text} the store has {held}"))
+
+    def acknowledged_node(self, node: Node) -> None:
+        """I5: a node was answered as stored."""
+        stored = self._nodes.get((node.id, node.version))
+        if stored != node.spec:
+            name = self.state.node_called(node.id)
+            text = f"node '{name}' was acknowledged at revision {node.version}: {node.spec}"
+            self.found(Breach("I5", (node.id,), f"{text}; stored was {stored}"))
+
+    def acknowledged_removal(self, service_id: str) -> None:
+        """I5: a service was answered as removed; ids are never used again."""
+        self._removed[service_id] = None
+        self.nothing_comes_back()
+
+    def nothing_comes_back(self) -> None:
+        for service in self.state.services.values():
+            if service.id in self._removed:
+                text = f"service '{service.spec.name}' is there though its removal was acknowledged"
+                self.found(Breach("I5", (service.id,), text))
+
+    # --- containers ---------------------------------------------------------------------------
+
+    def began(self, engine: Engine, container: Container) -> None:
+        """I10: a container runs for a task that was bound to its node, beside no other of it."""
+        task_id = container.task_id
+        self._trace.tell(self._loop.now, engine.host, f"starts {container.name}", task_id)
+        node_id = engine.node_id
+        if self._node_of.get(task_id) != node_id:
+            where = self._node_of.get(task_id, "no node")
+            text = f"{container.name} was started on {engine.host}; the task is bound to {where}"
+            self.found(Breach("I10", (task_id, node_id), text))
+        if (other := self._running.get(task_id)) is not None:
+            text = f"{container.name} was started on {engine.host} though it runs on {other.host}"
+            self.found(Breach("I10", (task_id, node_id), text))
+        self._running[task_id] = engine
+
+    def ended(self, engine: Engine, container: Container) -> None:
+        text = f"{container.name} has ended with {container.exit_code}"
+        self._trace.tell(self._loop.now, engine.host, text, container.task_id)
+        self._running.pop(container.task_id, None)
+
+    def signalled(self, engine: Engine, container: Container) -> None:
+        """I10, I11: an agent stops what is its own, and only if the cluster wants it stopped."""
+        node_id = engine.node_id
+        text = f"stops {container.name}"
+        self._trace.tell(self._loop.now, engine.host, text, container.task_id)
+        marks = engine.labels_of(container.id)
+        if labels.task_of(marks, container.name) is None or marks[labels.NODE] != node_id:
+            text = f"{engine.host} stopped {container.name}, which is not one of ours"
+            self.found(Breach("I10", (container.task_id, node_id), text))
+            return
+        task = self.state.tasks.get(container.task_id)
+        if (
+            task is None
+            or task.desired_state > TaskState.RUNNING
+            or task.status.state.finished
+            or task.node_id != node_id
+            or container.health is Health.UNHEALTHY
+            or engine.has_given_up(container.task_id)
+        ):
+            return
+        text = (
+            f"{engine.host} stopped {container.name}, though {self.state.called(task)} is"
+            f" {task.status.state.value} and to be {task.desired_state.value}"
+        )
+        self.found(Breach("I11", (container.task_id, node_id), text))
+
+
+def _is_decided(step: Step) -> bool:
+    match step:
+        case (Node() as old, Node() as new):
+            return (old.spec, old.status) != (new.spec, new.status)
+        case (_, Rollout() as new):
+            return not new.state.settled  # that a version has run well for a while is noted
+    return not isinstance(_either(step), Manager)
+
+
+def _either(step: Step) -> Object:
+    value = step.new if step.new is not None else step.old
+    assert value is not None
+    return value
+
+
+def _is_the_leaders(step: Step) -> bool:
+    """Tell whether only a leader may do that."""
+    match step.old, step.new:
+        case None, Task():
+            return True
+        case Task(), None:
+            return True
+        case Task() as old, Task() as new:
+            if old.desired_state is not new.desired_state or old.node_id != new.node_id:
+                return True
+            state = new.status.state
+            by_leader = state <= TaskState.ASSIGNED or state is TaskState.ORPHANED
+            return by_leader and old.status != new.status
+        case Node() as old, Node() as new:
+            return old.status != new.status
+        case ServiceVersion(), None:
+            return True
+    return False
+
+
+def _ids(value: Object) -> tuple[str, ...]:
+    match value:
+        case Task():
+            return (value.id, value.service_id, value.node_id)
+        case Session():
+            return (value.node_id,)
+        case ServiceVersion():
+            return (value.service_id,)
+    return (str(getattr(value, "id", "")),)
+
+
+def _described(step: Step, state: State) -> str:
+    value = _either(step)
+    gone = step.new is None
+    match value:
+        case Task():
+            if gone:
+                return f"forgets task {state.called(value)}"
+            was = f", was {_task(step.old)}" if isinstance(step.old, Task) else ""
+            return f"task {state.called(value)}: {_task(value)}{was}"
+        case Session():
+            said = "ends" if gone else value.state.value
+            return f"session {value.id[:5]} of {state.node_called(value.node_id)} {said}"
+        case Service():
+            said = "removed" if gone else f"version {value.spec_version}"
+            return f"service {value.spec.name} {said}, {value.spec.replicas} replicas"
+        case Node():
+            if gone:
+                return f"node {value.description.hostname} removed"
+            asked = value.spec.availability.value
+            return f"node {value.description.hostname} {value.status.state.value}, {asked}"
+        case ServiceVersion():
+            return f"version {value.number} of {value.spec.name} {'goes' if gone else 'comes'}"
+    return f"{type(value).__name__.lower()} {'goes' if gone else 'is written'}"
+
+
+def _task(task: Task) -> str:
+    on = f" on {task.node_id[:5]}" if task.node_id else ""
+    why = f" ({task.status.error})" if task.status.error else ""
+    return f"{task.status.state.value} to be {task.desired_state.value}{on}{why}"

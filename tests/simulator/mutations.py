@@ -1,0 +1,462 @@
+"""Planted bugs: what the simulator must find, or it proves nothing by finding nothing.
+
+Each is a patch of production code (or of the store's client, where the bug would be in that for
+etcd) as somebody might really get it wrong. ``planted`` puts one in for the length of a block.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+from unittest import mock
+
+from agent import reconciler as agent_reconciler
+from agent.assignments import AssignmentSet
+from agent.observed import Observed
+from agent.outbox import Outbox
+from agent.session import Session as AgentSession
+from agent.worker import Worker
+from cluster.model import NodeState, NodeStatus, Session, Task, TaskStatus
+from manager import view as views
+from manager.committer import Change, Committer
+from manager.control.access import Access
+from manager.dispatch import statuses
+from manager.dispatch.assignments import Assignments
+from manager.election import Leadership
+from manager.membership import HeldLease
+from manager.reconcilers import nodes, reaper, restart, services
+from manager.reconcilers.loop import Plan
+from manager.store.interface import (
+    GuardFailedError,
+    Listing,
+    StoreUnavailableError,
+    WatchBatch,
+)
+from manager.store.memory import MemoryStore
+from manager.view import View
+from scheduler import filters
+from scheduler.ledger import Ledger
+from tests.simulator.store import StoreClient
+
+Patch = tuple[Any, str, Any]
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """A bug.
+
+    Attributes:
+        about: what somebody got wrong.
+        patches: return owner, name and replacement of each attribute that is wrong.
+        hours: within so many simulated hours the simulator finds it.
+        invariants: which promises it may be found to break.
+    """
+
+    name: str
+    about: str
+    patches: Callable[[], Sequence[Patch]]
+    invariants: tuple[str, ...]
+    hours: float = 2.0
+
+
+@contextlib.contextmanager
+def planted(mutation: Mutation) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        for owner, name, replacement in mutation.patches():
+            stack.enter_context(mock.patch.object(owner, name, replacement))
+        yield
+
+
+# --- the store and the view -----------------------------------------------------------------------
+
+
+def no_fencing() -> Sequence[Patch]:
+    async def write(self: Any, batch: Any) -> int:
+        stale = 0
+        for change in batch:
+            try:
+                revision = await self._store.commit(change.guards(), change.writes())
+            except GuardFailedError as error:
+                self._view.learned(error.current, error.revision)
+                stale += 1
+            else:
+                self._view.committed(revision, change.writes())
+        return stale
+
+    return ((Committer, "_write", write),)
+
+
+def lease_believed_too_long() -> Sequence[Patch]:
+    original = HeldLease.renewed
+
+    def renewed(self: HeldLease, asked_at: float, ttl_seconds: float) -> None:
+        original(self, asked_at + 5.0, ttl_seconds)
+
+    return ((HeldLease, "renewed", renewed),)
+
+
+def never_steps_down() -> Sequence[Patch]:
+    def seconds_left(self: Leadership) -> float:
+        return 0.0 if self.lost.is_set() else 3600.0
+
+    return ((Leadership, "seconds_left", seconds_left), (HeldLease, "seconds_left", _an_hour))
+
+
+def _an_hour(self: HeldLease) -> float:
+    return 0.0 if self.lost.is_set() else 3600.0
+
+
+def watch_skips_one_at_resume() -> Sequence[Patch]:
+    watched = StoreClient._watched
+
+    async def noting(self: Any) -> None:
+        try:
+            await watched(self)
+        except StoreUnavailableError:
+            self.was_cut = True
+            raise
+
+    async def watch(self: Any, prefix: str, after: int) -> Any:
+        async with contextlib.aclosing(MemoryStore.watch(self, prefix, after)) as batches:
+            async for batch in batches:
+                if getattr(self, "was_cut", False) and batch.events and prefix == "/shoal/v1/":
+                    self.was_cut = False
+                    yield WatchBatch(batch.revision, batch.events[1:])
+                else:
+                    yield batch
+
+    return ((StoreClient, "_watched", noting), (StoreClient, "watch", watch))
+
+
+def timed_out_write_applied_twice() -> Sequence[Patch]:
+    """The fate of an unknown write is not settled before deciding anew."""
+
+    async def settle(self: Any) -> None:
+        return
+
+    return ((Committer, "settle", settle),)
+
+
+def relist_keeps_what_is_gone() -> Sequence[Patch]:
+    def listed(self: Any, listing: Listing) -> None:
+        self._advance(listing.revision, [self._take(item) for item in listing.items])
+
+    return ((View, "listed", listed),)
+
+
+def no_recheck_after_relist() -> Sequence[Patch]:
+    original = View.listed
+
+    def listed(self: Any, listing: Listing) -> None:
+        listeners, self._listeners = self._listeners, []
+        try:
+            original(self, listing)
+        finally:
+            self._listeners = listeners
+
+    return ((View, "listed", listed),)
+
+
+def own_writes_overwrite_newer() -> Sequence[Patch]:
+    """What we committed is taken though the watch has told of something newer."""
+    original = View.committed
+
+    def committed(self: Any, revision: int, writes: Any) -> None:
+        before, self.revision = self.revision, 0
+        try:
+            original(self, revision, writes)
+        finally:
+            self.revision = max(before, self.revision)
+            self._gone.clear()
+
+    return ((View, "committed", committed),)
+
+
+# --- what the leader decides ----------------------------------------------------------------------
+
+
+def reservations_not_returned() -> Sequence[Patch]:
+    def remove_task(self: Any, task_id: Any) -> None:
+        self._unsized.pop(task_id, None)
+
+    return ((Ledger, "remove_task", remove_task),)
+
+
+def ports_not_looked_at() -> Sequence[Patch]:
+    kept = tuple(each for each in filters.FILTERS if each is not filters.has_ports_free)
+    return ((filters, "FILTERS", kept),)
+
+
+def constraints_not_looked_at() -> Sequence[Patch]:
+    kept = tuple(each for each in filters.FILTERS if each is not filters.meets_constraints)
+    return ((filters, "FILTERS", kept),)
+
+
+def successor_does_not_wait() -> Sequence[Patch]:
+    return ((services, "_still_stopping", lambda _: False),)
+
+
+def crash_loop_without_a_pause() -> Sequence[Patch]:
+    return ((restart, "delay_seconds", lambda *_: 0.0),)
+
+
+def versions_forgotten_too_soon() -> Sequence[Patch]:
+    return ((reaper, "VERSIONS_KEPT", 0), (reaper, "_old_versions", _all_but_the_newest))
+
+
+def _all_but_the_newest(facts: Any) -> Any:
+    newest = facts.service.spec_version if facts.service else 0
+    return [
+        Change(drop=(version,), why="a planted bug")
+        for number, version in facts.versions.items()
+        if number != newest
+    ]
+
+
+def drain_forgotten() -> Sequence[Patch]:
+    """Tasks of a drained node stay."""
+    original = nodes.NodeReconciler.plan
+
+    def plan(self: Any, key: Any, now: float) -> Any:
+        found = original(self, key, now)
+        changes = [each for each in found.changes if each.why != "its node is drained"]
+        return Plan(changes, found.look_again_seconds)
+
+    return ((nodes.NodeReconciler, "plan", plan),)
+
+
+def dead_managers_session_believed() -> Sequence[Patch]:
+    """A session counts though its key has gone with its manager."""
+    original = View._index
+
+    def index(self: Any, old: Any, new: Any) -> None:
+        if isinstance(old, Session) and new is None:
+            return
+        original(self, old, new)
+
+    return ((View, "_index", index),)
+
+
+def silence_believed_to_be_life() -> Sequence[Patch]:
+    """A session is taken as live whatever its key says, and absence is not counted."""
+
+    def status(facts: Any, _: Any, message: str) -> Any:
+        return (
+            facts.node.status
+            if facts.node.status.state is NodeState.READY
+            else _ready(facts, message)
+        )
+
+    def _ready(facts: Any, message: str) -> Any:
+        return NodeStatus(state=NodeState.READY, message=message, changed_at=facts.now)
+
+    return ((nodes, "_status", status),)
+
+
+# --- dispatch and control -------------------------------------------------------------------------
+
+
+def status_goes_backwards() -> Sequence[Patch]:
+    def advance(_: TaskStatus, report: TaskStatus) -> TaskStatus:
+        return report
+
+    return ((statuses, "advance", advance),)
+
+
+def acknowledged_before_stored() -> Sequence[Patch]:
+    """A request whose fate is unknown is answered as if it were done."""
+    original = Access.change
+
+    async def change(self: Any, decide: Any) -> Any:
+        try:
+            return await original(self, decide)
+        except StoreUnavailableError:
+            return decide().answer(self.view.revision + 1)
+
+    return ((Access, "change", change),)
+
+
+def changes_not_told_to_agents() -> Sequence[Patch]:
+    """An agent hears of new tasks, but not of what becomes of them."""
+
+    def route(self: Any, batch: views.Batch) -> None:
+        for change in batch.changes:
+            task = change.new
+            known = isinstance(change.old, Task) and change.old.node_id
+            if isinstance(task, Task) and not known:
+                for feed in self._feeds.get(task.node_id, ()):
+                    feed.changed[task.id] = None
+                    feed.news.set()
+
+    return ((Assignments, "_route", route),)
+
+
+# --- agents ---------------------------------------------------------------------------------------
+
+
+def adoption_forgotten() -> Sequence[Patch]:
+    """An agent does not know the containers that it finds when it starts."""
+    original = Observed.note_all
+
+    def note_all(self: Any, ticket: Any, containers: Any) -> bool:
+        return original(self, ticket, () if ticket == 1 else containers)
+
+    return ((Observed, "note_all", note_all),)
+
+
+def orphans_go_on() -> Sequence[Patch]:
+    """A node that comes back is not made to stop what was given up there."""
+
+    def clean_up(self: Any) -> Iterator[Any]:
+        return iter(())
+
+    return ((agent_reconciler._Task, "_clean_up", clean_up),)
+
+
+def unassigned_go_on() -> Sequence[Patch]:
+    return ((agent_reconciler, "_discard", lambda *_: iter(())),)
+
+
+def stops_without_a_manager() -> Sequence[Patch]:
+    """An agent whose session ends has nothing assigned, and acts on it."""
+    original = AgentSession.run
+
+    async def run(self: Any) -> Any:
+        try:
+            await original(self)
+        finally:
+            self._worker.assign(AssignmentSet(is_complete=True), is_whole=False)
+
+    return ((AgentSession, "run", run),)
+
+
+def newer_reports_lost() -> Sequence[Patch]:
+    """An acknowledgement of an older report is taken for one of the newer."""
+
+    def acknowledge(self: Any, batch: Any) -> None:
+        for task_id in batch:
+            self._unsent.pop(task_id, None)
+
+    return ((Outbox, "acknowledge", acknowledge),)
+
+
+def blind_between_hints() -> Sequence[Patch]:
+    """Containers are not listed now and then: what no hint tells of is never seen."""
+    original = Worker._list
+
+    async def list_after_breaks_only(self: Any, *, after_break: bool = False) -> None:
+        if after_break:
+            await original(self, after_break=True)
+
+    return ((Worker, "_list", list_after_breaks_only),)
+
+
+MUTATIONS: Sequence[Mutation] = (
+    Mutation("no-fencing", "a deposed leader's writes commit", no_fencing, ("I4",)),
+    Mutation(
+        "lease-too-long",
+        "a lease is believed five seconds too long",
+        lease_believed_too_long,
+        ("I4",),
+    ),
+    Mutation(
+        "never-steps-down", "a leader does not mind its lease's end", never_steps_down, ("I4",)
+    ),
+    Mutation(
+        "watch-skips",
+        "a watch skips one event at resume",
+        watch_skips_one_at_resume,
+        ("I13", "I2", "I17"),
+    ),
+    Mutation(
+        "applied-twice",
+        "a timed-out write is applied after it was decided anew",
+        timed_out_write_applied_twice,
+        ("I2",),
+    ),
+    Mutation(
+        "relist-keeps", "a relist does not remove what is gone", relist_keeps_what_is_gone, ("I13",)
+    ),
+    Mutation(
+        "relist-silent", "nobody looks again after a relist", no_recheck_after_relist, ("I13",)
+    ),
+    Mutation(
+        "own-writes-win",
+        "own writes overwrite what the watch told",
+        own_writes_overwrite_newer,
+        ("I13", "I2", "I3", "defect"),
+    ),
+    Mutation(
+        "reservations-kept",
+        "reservations are not returned",
+        reservations_not_returned,
+        ("I13", "defect"),
+    ),
+    Mutation("ports-shared", "host ports are not looked at", ports_not_looked_at, ("I1",)),
+    Mutation(
+        "constraints-ignored", "constraints are not looked at", constraints_not_looked_at, ("I6",)
+    ),
+    Mutation(
+        "no-wait",
+        "a successor does not wait for its predecessor's end",
+        successor_does_not_wait,
+        ("I2",),
+    ),
+    Mutation("crash-loop", "a crash loop has no pauses", crash_loop_without_a_pause, ("I17",)),
+    Mutation(
+        "versions-lost",
+        "versions are forgotten that tasks still run",
+        versions_forgotten_too_soon,
+        ("I19",),
+    ),
+    Mutation("drain-forgotten", "a drained node keeps its tasks", drain_forgotten, ("I13",)),
+    Mutation(
+        "dead-session",
+        "the session key of a dead manager is believed",
+        dead_managers_session_believed,
+        ("I13",),
+    ),
+    Mutation(
+        "always-ready", "a node that is silent stays ready", silence_believed_to_be_life, ("I13",)
+    ),
+    Mutation("backwards", "a status goes backwards", status_goes_backwards, ("I3",)),
+    Mutation(
+        "acked-unstored",
+        "a request is acknowledged that was not stored",
+        acknowledged_before_stored,
+        ("I5",),
+    ),
+    Mutation(
+        "untold",
+        "agents do not hear what becomes of their tasks",
+        changes_not_told_to_agents,
+        ("I13",),
+    ),
+    Mutation(
+        "no-adoption",
+        "an agent forgets its containers at its start",
+        adoption_forgotten,
+        ("I10", "I11"),
+    ),
+    Mutation(
+        "orphans-run", "a returned node keeps running what moved", orphans_go_on, ("I13", "I10")
+    ),
+    Mutation(
+        "unassigned-run", "containers without an assignment go on", unassigned_go_on, ("I13",)
+    ),
+    Mutation(
+        "stops-alone",
+        "an agent without a manager stops its containers",
+        stops_without_a_manager,
+        ("I11",),
+    ),
+    Mutation(
+        "reports-lost",
+        "the acknowledgement of an older report covers a newer",
+        newer_reports_lost,
+        ("I13",),
+    ),
+    Mutation(
+        "blind", "containers are looked at only when a hint comes", blind_between_hints, ("I13",)
+    ),
+)

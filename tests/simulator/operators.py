@@ -1,0 +1,144 @@
+"""Operators: they ask for things at the worst moment, through the real API, and keep the receipts."""
+
+from typing import Any, cast
+
+import grpc
+from grpc import aio
+
+from cluster import codec
+from cluster.api.v1 import control_pb2 as pb
+from cluster.api.v1 import types_pb2
+from cluster.api.v1.control_pb2_grpc import ControlStub
+from cluster.invariants import Breach
+from cluster.model import Availability, Node, Service
+from tests.simulator.hosts import World
+from tests.simulator.loop import Process
+from tests.simulator.rpc import Wire
+from tests.simulator.workload import Wish
+
+HOST = "desk"
+
+PATIENCE_SECONDS = 10.0
+
+_AVAILABILITIES = {
+    Availability.ACTIVE: types_pb2.AVAILABILITY_ACTIVE,
+    Availability.PAUSE: types_pb2.AVAILABILITY_PAUSE,
+    Availability.DRAIN: types_pb2.AVAILABILITY_DRAIN,
+}
+
+# A manager refuses what cannot be now; these say that it is broken.
+_DEFECTS = (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.UNIMPLEMENTED)
+
+
+class Operators:
+    """Each request goes to any of the managers, over a connection of its own.
+
+    Attributes:
+        acknowledged, refused: how many were.
+    """
+
+    def __init__(self, world: World, managers: tuple[str, ...]) -> None:
+        self.acknowledged = 0
+        self.refused = 0
+        self._world = world
+        self._judge = world.judge
+        self._managers = managers
+        self._source = world.source("operators")
+        self.process = Process(HOST)
+        self._wire = Wire(world.loop, world.network, self.process, HOST, copies=world.copies)
+
+    async def ask(self, what: str, wanted: dict[str, Any]) -> bool:
+        """Ask for something; return whether it was acknowledged."""
+        channel = self._wire.channel(self._source.choice(self._managers))
+        try:
+            stub = ControlStub(cast(aio.Channel, channel))
+            await getattr(self, f"_{what}")(stub, **wanted)
+        except aio.AioRpcError as error:
+            self.refused += 1
+            self._world.tell(HOST, f"{what} {wanted}: {error.code().name} {error.details()}")
+            if error.code() in _DEFECTS:
+                text = f"a manager failed at {what} {wanted}: {error.code().name} {error.details()}"
+                self._judge.found(Breach("defect", (), text))
+            return False
+        else:
+            self.acknowledged += 1
+            self._world.tell(HOST, f"{what} {wanted}: acknowledged")
+            return True
+        finally:
+            await channel.close()
+
+    async def _set_period(self, stub: Any, *, seconds: float) -> None:
+        spec = types_pb2.ClusterSpec(heartbeat_period_seconds=seconds, task_history_limit=3)
+        await stub.UpdateCluster(pb.UpdateClusterRequest(spec=spec), timeout=PATIENCE_SECONDS)
+
+    # --- services ---
+
+    async def _want(self, stub: Any, *, wish: Wish) -> None:
+        """Create a service, or replace what it is."""
+        spec = codec.to_wire(wish.spec(), types_pb2.ServiceSpec)
+        try:
+            answer = await stub.GetService(
+                pb.GetServiceRequest(service=spec.name), timeout=PATIENCE_SECONDS
+            )
+        except aio.AioRpcError as error:
+            if error.code() is not grpc.StatusCode.NOT_FOUND:
+                raise
+            made = await stub.CreateService(
+                pb.CreateServiceRequest(spec=spec), timeout=PATIENCE_SECONDS
+            )
+            self._receipt(made.service)
+        else:
+            old = answer.service.service
+            request = pb.UpdateServiceRequest(service=old.id, version=old.version, spec=spec)
+            done = await stub.UpdateService(request, timeout=PATIENCE_SECONDS)
+            self._receipt(done.service)
+
+    async def _scale(self, stub: Any, *, name: str, replicas: int) -> None:
+        request = pb.ScaleServicesRequest(replicas={name: replicas})
+        answer = await stub.ScaleServices(request, timeout=PATIENCE_SECONDS)
+        for service in answer.services:
+            self._receipt(service)
+
+    async def _remove(self, stub: Any, *, name: str) -> None:
+        found = await stub.GetService(pb.GetServiceRequest(service=name), timeout=PATIENCE_SECONDS)
+        service_id = found.service.service.id
+        request = pb.RemoveServicesRequest(services=[service_id])
+        await stub.RemoveServices(request, timeout=PATIENCE_SECONDS)
+        self._judge.acknowledged_removal(service_id)
+
+    async def _deploy(self, stub: Any, *, stack: str, wishes: list[Wish], prune: bool) -> None:
+        request = pb.DeployStackRequest(
+            name=stack,
+            services=[codec.to_wire(wish.spec(), types_pb2.ServiceSpec) for wish in wishes],
+            prune=prune,
+        )
+        answer = await stub.DeployStack(request, timeout=PATIENCE_SECONDS)
+        for each in answer.services:
+            if each.action == pb.DEPLOY_ACTION_REMOVED:
+                self._judge.acknowledged_removal(each.service.id)
+            else:
+                self._receipt(each.service)
+
+    async def _remove_stack(self, stub: Any, *, stack: str) -> None:
+        await stub.RemoveStack(pb.RemoveStackRequest(stack=stack), timeout=PATIENCE_SECONDS)
+
+    def _receipt(self, service: types_pb2.Service) -> None:
+        self._judge.acknowledged_service(codec.from_wire(service, Service))
+
+    # --- nodes ---
+
+    async def _set_node(self, stub: Any, *, node: str, availability: str) -> None:
+        request = pb.UpdateNodeRequest(
+            node=node, availability=_AVAILABILITIES[Availability(availability)]
+        )
+        answer = await stub.UpdateNode(request, timeout=PATIENCE_SECONDS)
+        self._judge.acknowledged_node(codec.from_wire(answer.node, Node))
+
+    async def _label_node(self, stub: Any, *, node: str, zone: str) -> None:
+        request = pb.UpdateNodeRequest(node=node, set_labels={"zone": zone})
+        answer = await stub.UpdateNode(request, timeout=PATIENCE_SECONDS)
+        self._judge.acknowledged_node(codec.from_wire(answer.node, Node))
+
+    async def _remove_node(self, stub: Any, *, node: str, force: bool) -> None:
+        request = pb.RemoveNodeRequest(node=node, force=force)
+        await stub.RemoveNode(request, timeout=PATIENCE_SECONDS)

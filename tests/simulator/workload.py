@@ -1,0 +1,145 @@
+"""What runs in a simulated cluster: programs, and the services that use them."""
+
+import random
+from collections.abc import Hashable, Mapping
+
+import msgspec
+
+from agent.runtime.interface import EngineInfo, Health
+from cluster.model import (
+    ContainerSpec,
+    NetworkAttachment,
+    Placement,
+    Platform,
+    PublishedPort,
+    RestartCondition,
+    RestartPolicy,
+    ServiceMode,
+    ServiceSpec,
+    TaskSpec,
+    UpdateConfig,
+)
+from cluster.resources import Resources
+from tests.fakes.runtime import Program
+
+CPU = 1_000_000_000
+GIB = 1 << 30
+
+ZONES = ("red", "green", "blue")
+
+WELL = ((2.0, Health.HEALTHY),)
+
+PROGRAMS: Mapping[Hashable, Program] = {
+    "web": Program(),
+    "checked": Program(health=WELL, start_seconds=0.2, stop_seconds=0.5),
+    "slow": Program(start_seconds=3.0, stop_seconds=5.0, health=((15.0, Health.HEALTHY),)),
+    "stubborn": Program(ignores_stop=True),
+    "flaky": Program(runs_seconds=40.0, exit_code=1),
+    "ill": Program(health=(*WELL, (60.0, Health.UNHEALTHY))),
+    "job": Program(runs_seconds=30.0),
+    "broken": Program(runs_seconds=0.1, exit_code=127),
+}
+
+ABSENT = "absent"  # an image that is in no registry while there is a storm
+
+IMAGES = tuple(map(str, PROGRAMS))
+
+# Those that go on for ever if nobody hinders them, and how often each is drawn.
+STEADY = ("web", "web", "checked", "checked", "slow", "stubborn")
+UNSTEADY = ("flaky", "ill", "broken", ABSENT)
+
+REPLICAS_MAX = 10
+GRACE_SECONDS = (2.0, 10.0)
+
+
+class Wish(msgspec.Struct, frozen=True, kw_only=True):
+    """A service as an operator wants it: in a few plain values, so that a list of faults holds it.
+
+    Attributes:
+        number: raised by an update that changes nothing else.
+        port: published on the host; 0: none.
+    """
+
+    name: str
+    stack: str = ""
+    program: str = "web"
+    replicas: int = 1
+    is_global: bool = False
+    cpus: float = 0.1
+    memory_mib: int = 64
+    zone: str = ""
+    port: int = 0
+    per_node: int = 0
+    network: bool = False
+    parallelism: int = 1
+    delay_seconds: float = 0.0
+    condition: str = "any"
+    grace_seconds: float = 10.0
+    number: int = 0
+
+    def spec(self) -> ServiceSpec:
+        name = f"{self.stack}_{self.name}" if self.stack else self.name
+        return ServiceSpec(
+            name=name,
+            stack=self.stack,
+            mode=ServiceMode.GLOBAL if self.is_global else ServiceMode.REPLICATED,
+            replicas=self.replicas,
+            update=UpdateConfig(parallelism=self.parallelism),
+            task=TaskSpec(
+                container=ContainerSpec(
+                    image=self.program,
+                    environment={"NUMBER": str(self.number)},
+                    stop_grace_seconds=self.grace_seconds,
+                ),
+                reservations=Resources(
+                    cpu_nanos=round(self.cpus * CPU), memory_bytes=self.memory_mib << 20
+                ),
+                networks=(NetworkAttachment(network=f"{name}_net"),) if self.network else (),
+                ports=(PublishedPort(target=80, published=self.port),) if self.port else (),
+                restart=RestartPolicy(
+                    condition=RestartCondition(self.condition), delay_seconds=self.delay_seconds
+                ),
+                placement=Placement(
+                    constraints=(f"node.labels.zone == {self.zone}",) if self.zone else (),
+                    max_replicas_per_node=self.per_node,
+                ),
+            ),
+        )
+
+
+def drawn(source: random.Random, name: str, *, stack: str = "", steady: bool = False) -> Wish:
+    """Return a service of any kind."""
+    program = source.choice(STEADY)
+    if not steady and source.random() < 0.15:
+        program = source.choice((*UNSTEADY, "job"))
+    is_global = source.random() < 0.1
+    return Wish(
+        name=name,
+        stack=stack,
+        program=program,
+        replicas=source.randint(1, REPLICAS_MAX),
+        is_global=is_global,
+        cpus=source.choice((0.0, 0.1, 0.25, 0.5)),
+        memory_mib=source.choice((0, 64, 256)),
+        zone=source.choice(ZONES) if source.random() < 0.15 else "",
+        port=0 if is_global or source.random() < 0.8 else source.randint(8000, 8003),
+        per_node=source.choice((0, 0, 0, 2, 3)),
+        network=source.random() < 0.2,
+        parallelism=source.choice((0, 1, 1, 2, 4)),
+        delay_seconds=source.choice((0.0, 0.0, 5.0)),
+        condition="on-failure" if program == "job" else "any",
+        grace_seconds=source.choice(GRACE_SECONDS),
+    )
+
+
+def host_info(name: str, source: random.Random) -> EngineInfo:
+    """Return one of the kinds of hosts that there are."""
+    return EngineInfo(
+        hostname=name,
+        platform=Platform(os="linux", architecture="amd64"),
+        capacity=Resources(
+            cpu_nanos=source.choice((2, 4, 8)) * CPU, memory_bytes=source.choice((4, 8)) * GIB
+        ),
+        version="20.10.24",
+        labels={},
+    )
