@@ -98,9 +98,15 @@ def _runs(wanted: Platform, facts: NodeFacts) -> bool:
 
 
 def _crowded(state: State, placement: Placement, new: Task) -> Iterator[str]:
+    """Count the service's tasks there; those that another version has bound with it came after.
+
+    Versions may have different limits, and in one transaction the order does not show.
+    """
     limit = placement.max_replicas_per_node
     there = sum(
-        takes_room(task) and task.service_id == new.service_id
+        takes_room(task)
+        and task.service_id == new.service_id
+        and (task.spec_version == new.spec_version or task.version != new.version)
         for task in state.on_node(new.node_id)
     )
     if limit and there > limit:
