@@ -27,7 +27,7 @@ def trace_with(hash_seed: int) -> bytes:
 
 def test_the_trace_is_the_same_under_another_hash_seed() -> None:
     one, other = trace_with(1), trace_with(2)
-    assert one.count(b"\n") > 1_000
+    assert one.count(b"\n") > 500
     assert one == other
 
 
