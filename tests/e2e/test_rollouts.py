@@ -41,6 +41,11 @@ def images(cluster: LabCluster, service: str) -> set[str]:
 def test_a_bad_version_is_taken_back_and_the_deploy_says_so(cluster: LabCluster) -> None:
     good = HEALTHY.format(image="shoal-test/app:1", check="/bin/healthy")
     cluster.deploy("bad", good)
+    wait_until(
+        lambda: "ran well" in cluster.ctl_json("service", "history", "bad_web")[0]["status"],
+        "the first version has run for the monitor period",
+        every_seconds=0.2,
+    )
     before = set(cluster.seen("bad_web"))
 
     # No host has this image: nothing that runs is touched.
