@@ -150,10 +150,7 @@ class Demand:
         simple = not (self.ports or self.volumes or self.affinities or self.spread or self.gang)
         alike = (need, terrain, self.wishes, self.strategy, self.image, self.preempts)
         derive(self, "alike", alike if simple else None)
-        counted = all(name in SIZES for name, _ in need)
-        derive(
-            self, "is_plain", bool(need) and simple and counted and not (self.wishes or self.flaws)
-        )
+        derive(self, "is_plain", bool(need) and simple and not (self.wishes or self.flaws))
         # Two versions of a service that ask for the same are told apart only by failures.
         derive(self, "_hash", hash((self.service_id, self.version, need, *terrain)))
 

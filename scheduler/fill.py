@@ -194,6 +194,10 @@ def _spread(ranks: Ranks, at: Ints, limits: Ints, count: int, depth: int) -> Ent
     """Serve branches in turns, the one with the fewest tasks first."""
     if depth == len(ranks.spread):
         return _nodes(ranks, at, limits, count)
+    if len(ranks.spread) == 1 and ranks.is_all and len(at) == len(ranks.rows):
+        found = _over_used(ranks, limits, count)
+        if found is not None:
+            return found
     counts = ranks.spread[depth].counts
     members, branches, starts = _by_branch(ranks, at, depth)
     room = np.add.reduceat(np.minimum(limits[members], count), starts)
@@ -204,6 +208,35 @@ def _spread(ranks: Ranks, at: Ints, limits: Ints, count: int, depth: int) -> Ent
     level = np.repeat(levels, wanted) + _runs(wanted)
     deeper = [_levels(ranks, entries, below) for below in range(depth + 1, len(ranks.spread))]
     return _in_order(ranks, entries, [level, *deeper], count)
+
+
+def _over_used(ranks: Ranks, limits: Ints, count: int) -> Entries | None:
+    """Do as ``_spread`` does for a packed class, if one node in use in each branch suffices.
+
+    It often does, and then only nodes in use have to be looked at.
+    """
+    level = ranks.spread[0]
+    used = np.flatnonzero(ranks.tasks)
+    if ranks.names[-2:] != ["empty", "leftover"] or ranks.missed is not None or not len(used):
+        return None
+    order = np.lexsort((ranks.leftover(used), level.codes[used]))
+    used = used[order]
+    branches = level.codes[used]
+    first = starts_of(branches)
+    if len(first) < len(level.branches.starts):
+        return None  # in one of them no node is in use
+    best, levels = used[first], level.counts[branches[first]]
+    quotas, top = _quotas(levels, np.full(len(best), count), count)
+    wanted = quotas + (levels <= top)
+    enough = limits[best]
+    if ranks.counts:
+        enough = np.minimum(enough, ranks.share - ranks.level()[best])
+    if (enough < wanted).any():
+        return None
+    at, further = np.repeat(best, wanted), _runs(wanted)
+    turn = np.repeat(levels, wanted) + further
+    order = np.lexsort((at, ranks.leftover(at, further), turn))[:count]
+    return Entries(at[order], further[order])
 
 
 def _by_branch(ranks: Ranks, at: Ints, depth: int) -> tuple[Ints, Ints, Ints]:

@@ -14,6 +14,7 @@ A hold is made by one pass and handed to the next (``Plan.holds``). A lost one c
 
 import heapq
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 
@@ -43,7 +44,14 @@ class Holds:
         made: the holds, to be given to the next pass once they were ``closed``.
     """
 
-    def __init__(self, board: Board, earlier: Sequence[Hold], pending: Iterable[Group]) -> None:
+    def __init__(
+        self,
+        board: Board,
+        pending: Iterable[Group],
+        earlier: Sequence[Hold] = (),
+        allowances: Mapping[ServiceId, int] = MappingProxyType({}),
+    ) -> None:
+        self._allowances = allowances
         self.evictions: dict[TaskId, TaskId] = {}
         self._board = board
         self._earlier = {hold.task_id: hold for hold in earlier}
@@ -111,7 +119,8 @@ class Holds:
             for group in self._pending:
                 id_ = group.demand.service_id
                 waiting[id_] = waiting.get(id_, 0) + len(group.task_ids)
-            self._preemption = Preemption(Budgets(self._board.snapshot, waiting))
+            budgets = Budgets(self._board.snapshot, waiting, self._allowances)
+            self._preemption = Preemption(budgets)
         return self._preemption
 
     def row_of(self, node_id: NodeId) -> int:

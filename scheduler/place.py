@@ -18,6 +18,7 @@ from cluster.model import NO_NODE, NodeId, ServiceId, Strategy, TaskId
 from scheduler.arrays import Ints
 from scheduler.board import Board, Packed
 from scheduler.demand import NO_SERVICE, Demand, Group
+from scheduler.dimensions import SIZES
 from scheduler.fill import choose
 from scheduler.filters import counted, reasons_of, refusals
 from scheduler.holds import Holds
@@ -33,6 +34,7 @@ def place(
     *,
     strategy: Strategy = Strategy.BINPACK,
     holds: Sequence[Hold] = (),
+    allowances: Mapping[ServiceId, int] = MappingProxyType({}),
 ) -> Plan:
     """Choose a node for each waiting task, or say why it has to wait.
 
@@ -41,8 +43,11 @@ def place(
         pending: the classes, the one with the oldest task first; no task is in two.
         strategy: of classes that do not say.
         holds: of the plan before, so that waiting tasks keep what is set aside for them.
+        allowances: how many running tasks of a service preemption may take now; of a service
+            that is not listed its disruption budget, less what the snapshot shows as missing.
     """
-    run = Pass(snapshot, pending, strategy, holds)
+    board = Board(snapshot, _service_ids(pending))
+    run = Pass(board, pending, strategy, Holds(board, pending, holds, allowances))
     order = sorted(pending, key=lambda each: (-each.demand.priority, not each.node_ids))
     for _, level in groupby(order, key=lambda each: each.demand.priority):
         run.serve(list(level))
@@ -57,15 +62,11 @@ class Pass:
     """
 
     def __init__(
-        self,
-        snapshot: Snapshot,
-        pending: Sequence[Group],
-        strategy: Strategy,
-        holds: Sequence[Hold] = (),
+        self, board: Board, pending: Sequence[Group], strategy: Strategy, holds: Holds
     ) -> None:
-        self.board = Board(snapshot, _service_ids(pending))
+        self.board = board
         self._strategy = strategy
-        self._holds = Holds(self.board, holds, pending)
+        self._holds = holds
         self._gangs: dict[str, list[Group]] = {}
         for group in pending:
             if group.demand.gang:
@@ -150,8 +151,12 @@ class Pass:
         counts = np.array([len(item.task_ids) for item in items], dtype=np.int64)
         demands = [item.demand for item in items]
         self.board.book_packed(Packed(demands, counts, sequence, [item.services for item in items]))
-        simple = [task_id for item in items for task_id in item.task_ids]
-        self._placed.append((demands[0], tuple(simple), sequence))
+        if all(name in SIZES for demand in demands for name, _ in demand.need):
+            task_ids = tuple(task_id for item in items for task_id in item.task_ids)
+            self._placed.append((demands[0], task_ids, sequence))
+            return
+        for item, rows in zip(items, np.split(sequence, np.cumsum(counts)[:-1]), strict=True):
+            self._placed.append((item.demand, item.task_ids, rows))
 
     def plan(self) -> Plan:
         """Return what was decided."""

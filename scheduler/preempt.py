@@ -68,10 +68,19 @@ class Budgets:
     Args:
         snapshot: the nodes.
         waiting: tasks of each service that have no place.
+        allowances: how many may be taken, by whoever knows it; of services that are not listed
+            it is worked out from the other two.
     """
 
-    def __init__(self, snapshot: Snapshot, waiting: Mapping[ServiceId, int]) -> None:
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        waiting: Mapping[ServiceId, int],
+        allowances: Mapping[ServiceId, int],
+    ) -> None:
         self._missing = dict(waiting)
+        self._taken: dict[ServiceId, int] = {}
+        self._allowances = allowances
         for node in snapshot.nodes.values():
             if not node.is_alive:
                 for service_id, count in node.replicas.items():
@@ -85,12 +94,16 @@ class Budgets:
         """Return how many more tasks of a class may go."""
         if demand.service_id == NO_SERVICE:
             return _NO_BUDGET
-        return max(0, demand.max_unavailable - self._missing.get(demand.service_id, 0))
+        id_ = demand.service_id
+        known = self._allowances.get(id_)
+        if known is None:
+            known = demand.max_unavailable - self._missing.get(id_, 0)
+        return max(0, known - self._taken.get(id_, 0))
 
     def take(self, demands: Sequence[Demand]) -> None:
         """Note that tasks of these classes are taken away."""
         for demand in demands:
-            self._lose(demand.service_id, 1)
+            self._taken[demand.service_id] = self._taken.get(demand.service_id, 0) + 1
 
     def _lose(self, service_id: ServiceId, count: int) -> None:
         self._missing[service_id] = self._missing.get(service_id, 0) + count

@@ -5,7 +5,7 @@ changed that could matter (I17): a task that waits, room that was freed, a node 
 different; what nothing has changed for is not tried again.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -14,6 +14,7 @@ from cluster.model import (
     Cluster,
     Node,
     NodeId,
+    ServiceId,
     ServiceMode,
     ServiceSpec,
     ServiceVersion,
@@ -24,6 +25,7 @@ from cluster.model import (
 )
 from manager import view as views
 from manager.committer import GUARDS_MAX, Change
+from manager.disruption import allowance
 from manager.reconcilers.loop import Plan
 from scheduler import Hold, Ledger, PendingTask, group, place
 from scheduler import Plan as Decided
@@ -93,6 +95,7 @@ class SchedulingReconciler:
             group(pending),
             strategy=cluster.spec.strategy if cluster else Strategy.BINPACK,
             holds=self._holds,
+            allowances=self._allowances(pending),
         )
         self._holds = decided.holds
         changes += self._bind(decided, now)
@@ -104,6 +107,15 @@ class SchedulingReconciler:
             for task_id in unplaced.task_ids:
                 changes += _wait(self._view.tasks[task_id], str(unplaced), now)
         return Plan(changes)
+
+    def _allowances(self, pending: Iterable[PendingTask]) -> Mapping[ServiceId, int]:
+        """Return how many tasks of each service may be stopped; nothing if nobody would."""
+        if not any(task.demand.preempts for task in pending):
+            return {}
+        return {
+            service.id: allowance(service, self._view.tasks_of_service(service.id))
+            for service in self._view.services.values()
+        }
 
     def _bind(self, decided: Decided, now: float) -> list[Change]:
         """Bind tasks to their nodes; a gang's all at once."""

@@ -133,6 +133,66 @@ def world(chance: random.Random, *, preempts: bool = False) -> World:
     )
 
 
+def calm(chance: random.Random) -> World:
+    """Return a cluster without troubles: all nodes open and large, and many tasks of few services.
+
+    So whole classes find room, which are worked out at once.
+    """
+    nodes = [
+        Node(
+            id=NodeId(f"n{number}"),
+            spec=NodeSpec(labels=chance.choice([{"zone": "a"}, {"zone": "b"}, {"zone": "c"}])),
+            description=NodeDescription(
+                hostname=f"host{number}",
+                capacity=Resources(
+                    cpu_nanos=chance.choice([16, 32]), memory_bytes=chance.choice([16, 32])
+                ),
+                images=chance.choice([(), (), ("web:latest",)]),
+            ),
+            status=NodeStatus(state=NodeState.READY),
+        )
+        for number in range(chance.choice([3, 5, 8]))
+    ]
+    ids = [node.id for node in nodes]
+    specs = {ServiceId(f"s-{name}"): _calm_spec(chance, name) for name in NAMES[:3]}
+    failed = [
+        _failed(f"f{node_id}{number}", chance.choice(list(specs)), node_id)
+        for node_id in ids
+        for number in range(chance.choice([0, 0, 0, 4, 6]))
+    ]
+    bound = [
+        _task(chance, f"b{n}", chance.choice(list(specs)), chance.choice(ids), bound=True)
+        for n in range(chance.choice([0, 3]))
+    ]
+    pending = [
+        _task(chance, f"p{number:02}", chance.choice(list(specs)), NodeId(""), bound=False)
+        for number in range(chance.choice([3, 12, 30]))
+    ]
+    return World(nodes, specs, [*failed, *bound], pending)
+
+
+def _calm_spec(chance: random.Random, name: str) -> ServiceSpec:
+    pick = chance.choice
+    apart = (Affinity(service=name, topology=pick(TOPOLOGIES[:2]), anti=True),)
+    wish = Preferred(constraint="node.labels.zone in (a, b)", weight=10)
+    return ServiceSpec(
+        name=name,
+        task=TaskSpec(
+            container=ContainerSpec(image=pick(["web", "db"])),
+            reservations=Resources(cpu_nanos=pick([0, 1, 1, 2]), memory_bytes=pick([0, 1, 2])),
+            placement=Placement(
+                preferences=tuple(
+                    SpreadPreference(key=key)
+                    for key in pick([(), (TOPOLOGIES[1],), (TOPOLOGIES[1],), TOPOLOGIES[1::-1]])
+                ),
+                affinities=pick([(), (), (), apart]),
+                prefer=pick([(), (), (wish,)]),
+                strategy=pick([None, None, *Strategy]),
+            ),
+        ),
+    )
+
+
 def _node(chance: random.Random, number: int) -> Node:
     pick = chance.choice
     gpus = pick([0, 0, 2, 4])

@@ -20,7 +20,7 @@ from tests.property.scheduler_reference import (
     lacking,
     reference_place,
 )
-from tests.property.scheduler_worlds import CONSTRAINTS, STATES, World, world
+from tests.property.scheduler_worlds import CONSTRAINTS, STATES, World, calm, world
 
 many = settings(max_examples=100, deadline=None)
 worlds = st.integers(0, 2**32).map(lambda seed: world(random.Random(seed)))
@@ -41,6 +41,12 @@ def after(given: World, placements: Mapping[TaskId, NodeId]) -> Reference:
 def test_the_plan_is_the_one_that_looking_at_every_node_for_every_task_gives(
     given: World, strategy: Strategy
 ) -> None:
+    assert given.plan(strategy).placements == reference_place(given, strategy)
+
+
+@many
+@given(st.integers(0, 2**32).map(lambda seed: calm(random.Random(seed))), strategies)
+def test_so_it_is_where_whole_classes_find_room(given: World, strategy: Strategy) -> None:
     assert given.plan(strategy).placements == reference_place(given, strategy)
 
 

@@ -1,0 +1,159 @@
+"""Scheduling in the manager: what becomes of a plan."""
+
+from typing import TypeVar
+
+import msgspec
+
+from cluster.model import (
+    Cluster,
+    ClusterId,
+    ContainerSpec,
+    DisruptionBudget,
+    Mount,
+    MountKind,
+    Node,
+    NodeDescription,
+    NodeId,
+    NodeState,
+    NodeStatus,
+    Object,
+    Service,
+    ServiceId,
+    ServiceSpec,
+    ServiceVersion,
+    Task,
+    TaskId,
+    TaskSpec,
+    TaskState,
+    TaskStatus,
+)
+from cluster.resources import Resources
+from manager import records
+from manager.reconcilers.scheduling import CLUSTER, SchedulingReconciler
+from manager.store.interface import KeyValue, Listing
+from manager.view import View
+
+T = TypeVar("T", bound=Object)
+
+NODES = [
+    Node(
+        id=NodeId(f"n{number}"),
+        description=NodeDescription(
+            hostname=f"host{number}",
+            capacity=Resources(cpu_nanos=4, generic={"gpu": 2}),
+            generic_items={"gpu": ("A", "B")},
+        ),
+        status=NodeStatus(state=NodeState.READY),
+    )
+    for number in (1, 2)
+]
+
+
+def service(name: str, replicas: int = 1, cpu: int = 1, **fields: object) -> list[Object]:
+    """Return a service, its version, and its waiting tasks."""
+    container = ContainerSpec(image="i", mounts=fields.pop("mounts", ()))  # type: ignore[arg-type]
+    gpus = fields.pop("gpus", 0)
+    reserved = Resources(cpu_nanos=cpu, generic={"gpu": gpus} if gpus else {})  # type: ignore[dict-item]
+    spec = ServiceSpec(
+        name=name,
+        task=TaskSpec(container=container, reservations=reserved),
+        replicas=replicas,
+        **fields,  # type: ignore[arg-type]
+    )
+    id_ = ServiceId(name)
+    tasks = [
+        Task(
+            id=TaskId(f"{name}.{slot}"),
+            service_id=id_,
+            spec_version=1,
+            slot=slot,
+            status=TaskStatus(state=TaskState.NEW),
+            created_at=float(slot),
+        )
+        for slot in range(1, replicas + 1)
+    ]
+    return [Service(id=id_, spec=spec), ServiceVersion(service_id=id_, number=1, spec=spec), *tasks]
+
+
+def running(objects: list[Object], node_id: str) -> list[Object]:
+    """Return the same with the tasks running on a node."""
+    return [
+        msgspec.structs.replace(
+            each, node_id=NodeId(node_id), status=TaskStatus(state=TaskState.RUNNING)
+        )
+        if isinstance(each, Task)
+        else each
+        for each in objects
+    ]
+
+
+def reconciler(*objects: Object) -> SchedulingReconciler:
+    view = View()
+    everything = [Cluster(id=ClusterId("c")), *NODES, *objects]
+    items = []
+    for revision, value in enumerate(everything, 1):
+        put = records.put(value)
+        items.append(KeyValue(put.key, put.value, revision, revision))
+    view.listed(Listing(len(items), sorted(items, key=lambda item: item.key)))
+    return SchedulingReconciler(view)
+
+
+def saved(scheduling: SchedulingReconciler, kind: type[T]) -> list[T]:
+    changes = scheduling.plan(CLUSTER, 100.0).changes
+    return [value for change in changes for value in change.save if isinstance(value, kind)]
+
+
+def test_a_task_is_bound_with_the_items_that_are_its_own() -> None:
+    (task,) = saved(reconciler(*service("web", gpus=1)), Task)
+    assert (task.node_id, task.status.state) == ("n1", TaskState.ASSIGNED)
+    assert task.generic_items == {"gpu": ("A",)}
+
+
+def test_a_volumes_home_is_written_with_the_first_task_that_needs_it() -> None:
+    mount = Mount(kind=MountKind.VOLUME, target="/d", source="data", bound=True)
+    scheduling = reconciler(*service("db", replicas=3, mounts=(mount,)))
+    changes = scheduling.plan(CLUSTER, 100.0).changes
+    (change,) = changes
+    node, task = change.save
+    assert isinstance(node, Node)
+    assert isinstance(task, Task)
+    assert node.spec.volumes == ("data",)
+    assert node.id == task.node_id
+    assert task.id == "db.1", "the others follow when the home stands"
+
+
+def test_a_gang_is_bound_in_one_change_and_only_when_all_its_tasks_are_there() -> None:
+    gang = [*service("a", 2, gang="g"), *service("b", 1, gang="g")]
+    (change,) = reconciler(*gang).plan(CLUSTER, 100.0).changes
+    assert {each.id for each in change.save if isinstance(each, Task)} == {"a.1", "a.2", "b.1"}
+    (waiting,) = saved(
+        reconciler(*[each for each in gang if getattr(each, "id", "") != "a.2"][:3]), Task
+    )
+    assert waiting.status.state is TaskState.PENDING
+    assert waiting.status.error == "waits until all of gang g is there"
+
+
+def test_what_makes_room_is_told_to_stop_and_who_it_is_for_waits() -> None:
+    low = running(service("low", 1, cpu=4), "n1") + running(service("lower", 1, cpu=4), "n2")
+    high = service("high", 1, cpu=3, priority=5, preempts=True)
+    tasks = {task.id: task for task in saved(reconciler(*low, *high), Task)}
+    assert tasks[TaskId("low.1")].desired_state is TaskState.SHUTDOWN
+    assert tasks[TaskId("high.1")].status.error == "room is being made for it on host1"
+    assert len(tasks) == 2
+
+
+def test_nobody_is_stopped_beyond_what_the_service_can_miss_now() -> None:
+    """One of its two tasks is not running yet: the budget of one is used up."""
+    low = service("low", 2, cpu=4, budget=DisruptionBudget(max_unavailable=1))
+    first, second = [each for each in low if isinstance(each, Task)]
+    bound = [
+        *low[:2],
+        *running([first], "n1"),
+        msgspec.structs.replace(
+            second, node_id=NodeId("n2"), status=TaskStatus(state=TaskState.STARTING)
+        ),
+    ]
+    high = service("high", 1, cpu=3, priority=5, preempts=True)
+    tasks = saved(reconciler(*bound, *high), Task)
+    assert [task.id for task in tasks] == ["high.1"]
+    assert tasks[0].status.error.startswith("no node fits; 2 nodes: short of")
