@@ -74,6 +74,7 @@ class World:
     numbers: "itertools.count[int]" = field(default_factory=itertools.count)
     sightings: services.Sightings = field(default_factory=services.Sightings)
     held_since: dict[TaskId, float] = field(default_factory=dict)
+    ends_since: dict[TaskId, float] = field(default_factory=dict)
     messages: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -116,10 +117,15 @@ class World:
         assert self.service is not None
         tasks = list(self.tasks.values())
         for task in tasks:
-            if task.desired_state is TaskState.READY:
-                self.held_since.setdefault(task.id, self.mono)
-            else:
-                self.held_since.pop(task.id, None)
+            ends = not lifecycle.wanted(task) and lifecycle.occupies(task)
+            for since, applies in (
+                (self.held_since, task.desired_state is TaskState.READY),
+                (self.ends_since, ends),
+            ):
+                if applies:
+                    since.setdefault(task.id, self.mono)
+                else:
+                    since.pop(task.id, None)
         facts = services.Facts(
             service=self.service,
             versions=self.versions,
@@ -130,10 +136,14 @@ class World:
             jitter=lambda: 0.5,
             rollout=self.rollout,
             seen=self.sightings.look(SERVICE, tasks, self.mono),
-            held_seconds=lambda task_id: self.mono - self.held_since.get(task_id, self.mono),
+            held_seconds=self.held_seconds,
             fits_without=self.fits_without,
         )
         return services.plan(facts)
+
+    def held_seconds(self, task_id: TaskId) -> float:
+        since = self.held_since.get(task_id, self.ends_since.get(task_id, self.mono))
+        return self.mono - since
 
     def reap(self) -> list[Change]:
         facts = reaper.Facts(self.service, list(self.tasks.values()), {}, history_limit=2)

@@ -12,7 +12,7 @@ from agent.runtime import labels
 from agent.runtime.interface import Container, Health
 from cluster import invariants
 from cluster.invariants import Breach, Name, Place, State, Step
-from cluster.lifecycle import occupies
+from cluster.lifecycle import occupies, wanted
 from cluster.model import (
     Manager,
     ManagerId,
@@ -223,6 +223,8 @@ class Judge:
             for other in self.state.in_place(Place.of(new)):
                 if other.id == new.id or not occupies(other):
                     continue
+                if new.start_first and wanted(other):
+                    continue  # that is what was asked for
                 asked_at = self._ended_at.get(other.id)
                 if asked_at is None or self._loop.now - asked_at < STOP_SECONDS_MAX:
                     since = (

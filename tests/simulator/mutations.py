@@ -10,22 +10,28 @@ from dataclasses import dataclass
 from typing import Any
 from unittest import mock
 
+import msgspec
+
 from agent import reconciler as agent_reconciler
 from agent.assignments import AssignmentSet
 from agent.observed import Observed
 from agent.outbox import Outbox
 from agent.session import Session as AgentSession
 from agent.worker import Worker
-from cluster.model import NodeState, NodeStatus, Session, Task, TaskStatus
+from cluster.model import NodeState, NodeStatus, Session, Task, TaskState, TaskStatus
 from manager import view as views
 from manager.committer import Change, Committer
+from manager.control import services as control_services
 from manager.control.access import Access
 from manager.dispatch import statuses
 from manager.dispatch.assignments import Assignments
 from manager.election import Leadership
 from manager.membership import HeldLease
-from manager.reconcilers import nodes, reaper, restart, services
+from manager.reconcilers import nodes, reaper, restart
 from manager.reconcilers.loop import Plan
+from manager.reconcilers.services import tasks
+from manager.reconcilers.services.places import Stand
+from manager.reconcilers.services.reconciler import ServiceReconciler
 from manager.store.interface import (
     GuardFailedError,
     Listing,
@@ -48,15 +54,15 @@ class Mutation:
     Attributes:
         about: what somebody got wrong.
         patches: return owner, name and replacement of each attribute that is wrong.
-        hours: within so many simulated hours the simulator finds it.
         invariants: which promises it may be found to break.
+        seed: the first that finds it, as far as is known: it is tried first.
     """
 
     name: str
     about: str
     patches: Callable[[], Sequence[Patch]]
     invariants: tuple[str, ...]
-    hours: float = 2.0
+    seed: int = 1
 
 
 @contextlib.contextmanager
@@ -193,7 +199,7 @@ def constraints_not_looked_at() -> Sequence[Patch]:
 
 
 def successor_does_not_wait() -> Sequence[Patch]:
-    return ((services, "_still_stopping", lambda _: False),)
+    return ((Stand, "occupants", lambda _: []),)
 
 
 def crash_loop_without_a_pause() -> Sequence[Patch]:
@@ -251,6 +257,57 @@ def silence_believed_to_be_life() -> Sequence[Patch]:
         return NodeStatus(state=NodeState.READY, message=message, changed_at=facts.now)
 
     return ((nodes, "_status", status),)
+
+
+# Defects that the simulator has found, planted again.
+
+
+def binding_rests_on_nothing() -> Sequence[Patch]:
+    original = Change.guards
+
+    def guards(self: Change) -> Any:
+        return original(Change(save=self.save, drop=self.drop))
+
+    return ((Change, "guards", guards),)
+
+
+def waits_by_the_wall_clock() -> Sequence[Patch]:
+    """How long a task is held back is counted from the times in its record."""
+
+    def held_seconds(self: Any, task_id: Any) -> Any:
+        task = self._view.tasks.get(task_id)
+        return self._clock.now() - task.created_at if task else 0.0
+
+    return ((ServiceReconciler, "_held_seconds", held_seconds),)
+
+
+def delays_by_the_wall_clock() -> Sequence[Patch]:
+    """A delay that was set by a clock that is ahead is given up, each time anew."""
+
+    def delay_left(facts: Any, task: Task) -> Any:
+        if facts.now < task.created_at - 1.0:
+            return 0.0
+        return task.start_after - facts.now
+
+    return ((tasks, "delay_left", delay_left),)
+
+
+def pauses_for_what_has_started() -> Sequence[Patch]:
+    """The pause before a place's next task is kept though the last one was let to start."""
+
+    return ((tasks, "pause_seconds", tasks.delay_left),)
+
+
+def drain_leaves_what_waits() -> Sequence[Patch]:
+    def drain(task: Task) -> Change:
+        stopped = msgspec.structs.replace(task, desired_state=TaskState.SHUTDOWN)
+        return Change(save=(stopped,), why="its node is drained")
+
+    return ((nodes, "_drain", drain),)
+
+
+def a_deploy_changes_the_mode() -> Sequence[Patch]:
+    return ((control_services, "_check_lasting", lambda *_: None),)
 
 
 # --- dispatch and control -------------------------------------------------------------------------
@@ -352,7 +409,7 @@ def blind_between_hints() -> Sequence[Patch]:
 
 
 MUTATIONS: Sequence[Mutation] = (
-    Mutation("no-fencing", "a deposed leader's writes commit", no_fencing, ("I4",)),
+    Mutation("no-fencing", "a deposed leader's writes commit", no_fencing, ("I4", "I2")),
     Mutation(
         "lease-too-long",
         "a lease is believed five seconds too long",
@@ -418,6 +475,39 @@ MUTATIONS: Sequence[Mutation] = (
     ),
     Mutation(
         "always-ready", "a node that is silent stays ready", silence_believed_to_be_life, ("I13",)
+    ),
+    Mutation(
+        "binding-unguarded",
+        "a binding does not rest on the node's record",
+        binding_rests_on_nothing,
+        ("I6",),
+    ),
+    Mutation(
+        "stop-by-wall-clock",
+        "a predecessor's time to stop goes by the wall clock",
+        waits_by_the_wall_clock,
+        ("I2",),
+    ),
+    Mutation(
+        "delay-by-wall-clock",
+        "a restart's delay goes by the wall clock",
+        delays_by_the_wall_clock,
+        ("I17",),
+    ),
+    Mutation(
+        "pause-for-ever",
+        "a place pauses for a task that had started",
+        pauses_for_what_has_started,
+        ("I13",),
+    ),
+    Mutation(
+        "drain-leaves",
+        "a drained node keeps a task that only waited",
+        drain_leaves_what_waits,
+        ("I13",),
+    ),
+    Mutation(
+        "mode-changes", "a deploy changes a service's mode", a_deploy_changes_the_mode, ("I19",)
     ),
     Mutation("backwards", "a status goes backwards", status_goes_backwards, ("I3",)),
     Mutation(

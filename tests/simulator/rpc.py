@@ -358,7 +358,9 @@ class Call:
     def _send(self, message: Any) -> None:
         assert self._connection is not None
         assert self._end is not None
-        self._connection.send(self._end, self._flow, self._pass_on, message)
+        served = self._served
+        deliver = self._pass_on if served is None else served.received
+        self._connection.send(self._end, self._flow, deliver, message)
 
     def _pass_on(self, message: Any) -> None:
         if self._served is not None:

@@ -33,7 +33,7 @@ HOUR = 3600.0
 
 # How long a storm lasts, and one incident in how many seconds of it on average.
 STORM_SECONDS = (180.0, 600.0)
-EVERY_SECONDS = (5.0, 30.0)
+EVERY_SECONDS = (6.0, 30.0)
 
 # I13's bound. What takes longest: a place whose task failed often waits over a minute before the
 # next, a stopping container has its grace, a set of agents has up to five seconds between tries.
@@ -42,6 +42,9 @@ CALM_SECONDS = 240.0
 # Longer than the reconcilers' resync, so that everything is looked at again: and nothing written.
 QUIET_SECONDS = 40.0
 
+# Before that everything is looked at once: a task that waits may have to say anew why.
+SETTLE_SECONDS = 32.0
+
 LOOK_SECONDS = 2.0
 
 # Beyond the grace of its heartbeats, what it may take until a host is known to be lost: when a ping
@@ -49,7 +52,7 @@ LOOK_SECONDS = 2.0
 LOST_SLACK_SECONDS = 16.0
 
 # Between heartbeats, as operators may choose.
-PERIODS_SECONDS = (1.0, 2.0, 5.0, 10.0)
+PERIODS_SECONDS = (1.0, 5.0, 10.0, 20.0)
 
 # A healed cluster's programs: they run on, whatever they did before.
 HEALED = {
@@ -275,6 +278,7 @@ class Simulation:
             objects = tuple(dict.fromkeys(each for _, ids in missing for each in ids if each))
             judge.found(Breach("I13", objects, text + "; ".join(what for what, _ in missing)))
             return
+        await asyncio.sleep(SETTLE_SECONDS)
         decisions = judge.decisions
         await asyncio.sleep(QUIET_SECONDS)
         self._see_failures()

@@ -8,6 +8,7 @@ import msgspec
 from agent.runtime.interface import EngineInfo, Health
 from cluster.model import (
     ContainerSpec,
+    FailureAction,
     NetworkAttachment,
     Placement,
     Platform,
@@ -18,6 +19,7 @@ from cluster.model import (
     ServiceSpec,
     TaskSpec,
     UpdateConfig,
+    UpdateOrder,
 )
 from cluster.resources import Resources
 from tests.fakes.runtime import Program
@@ -72,6 +74,9 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     per_node: int = 0
     network: bool = False
     parallelism: int = 1
+    start_first: bool = False
+    failure_action: str = "pause"
+    monitor_seconds: float = 5.0
     delay_seconds: float = 0.0
     condition: str = "any"
     grace_seconds: float = 10.0
@@ -84,7 +89,12 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
             stack=self.stack,
             mode=ServiceMode.GLOBAL if self.is_global else ServiceMode.REPLICATED,
             replicas=self.replicas,
-            update=UpdateConfig(parallelism=self.parallelism),
+            update=UpdateConfig(
+                parallelism=self.parallelism,
+                order=UpdateOrder.START_FIRST if self.start_first else UpdateOrder.STOP_FIRST,
+                failure_action=FailureAction(self.failure_action),
+                monitor_seconds=self.monitor_seconds,
+            ),
             task=TaskSpec(
                 container=ContainerSpec(
                     image=self.program,
@@ -126,6 +136,9 @@ def drawn(source: random.Random, name: str, *, stack: str = "", steady: bool = F
         per_node=source.choice((0, 0, 0, 2, 3)),
         network=source.random() < 0.2,
         parallelism=source.choice((0, 1, 1, 2, 4)),
+        start_first=not is_global and source.random() < 0.3,
+        failure_action=source.choice(("pause", "continue", "rollback")),
+        monitor_seconds=source.choice((0.0, 5.0, 20.0)),
         delay_seconds=source.choice((0.0, 0.0, 5.0)),
         condition="on-failure" if program == "job" else "any",
         grace_seconds=source.choice(GRACE_SECONDS),

@@ -62,8 +62,9 @@ class Facts:
         jitter: a random number in [0, 1).
         rollout: as it stands in the store; None before anything ran well.
         seen: of the tasks, while a rollout is under way.
-        held_seconds: for how long this leader has known a task that is or was held back; by a
-            clock that does not jump, for what is started too early runs beside its predecessor.
+        held_seconds: for how long this leader has known that a task is or was held back, or is
+            asked to end; by a clock that does not jump, for what is started too early runs
+            beside its predecessor.
         fits_without: whether a waiting task would find its place were it not for another one.
     """
 

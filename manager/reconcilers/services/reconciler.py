@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
+from cluster import lifecycle
 from cluster.clock import Clock
 from cluster.ids import IdSource
 from cluster.model import (
@@ -29,7 +30,8 @@ from scheduler import Demand, explain, snapshot_of
 class ServiceReconciler:
     """Plans one service at a time; a service that is gone has its tasks removed.
 
-    It remembers since when it knows each task that is held back; a new leader counts anew.
+    It remembers since when it knows each task to be held back, or to be asked to end; a new leader
+    counts anew.
     """
 
     name = "services"
@@ -43,6 +45,7 @@ class ServiceReconciler:
         self._clock = clock
         self._sightings = Sightings()
         self._held_since: dict[TaskId, float] = {}
+        self._ends_since: dict[TaskId, float] = {}
 
     def concerned(self, change: views.Change) -> Iterable[ServiceId]:
         match change.either:
@@ -95,14 +98,19 @@ class ServiceReconciler:
         return plan(replace(facts, seen=seen))
 
     def _note_held(self, task: Task, *, gone: bool = False) -> None:
-        if task.desired_state is TaskState.READY and not gone:
-            self._held_since.setdefault(task.id, self._clock.monotonic())
-        else:
-            self._held_since.pop(task.id, None)
+        now = self._clock.monotonic()
+        for since, applies in (
+            (self._held_since, task.desired_state is TaskState.READY),
+            (self._ends_since, not lifecycle.wanted(task) and lifecycle.occupies(task)),
+        ):
+            if applies and not gone:
+                since.setdefault(task.id, now)
+            else:
+                since.pop(task.id, None)
 
     def _held_seconds(self, task_id: TaskId) -> float:
         now = self._clock.monotonic()
-        return now - self._held_since.get(task_id, now)
+        return now - self._held_since.get(task_id, self._ends_since.get(task_id, now))
 
     def _remains(self, key: ServiceId, tasks: Iterable[Task]) -> Plan:
         self._sightings.forget(key)

@@ -133,8 +133,9 @@ def release(facts: Facts, stand: Stand, holder: Task) -> tuple[list[Change], lis
     """Let a task that was held back run, or tell in how many seconds to look again."""
     if (wait := delay_left(facts, holder)) > 0:
         return [], [wait]
-    if any(task is not holder for task in stand.occupants()):
-        over_in = _stop_seconds(facts) - facts.held_seconds(holder.id)
+    if others := [task for task in stand.occupants() if task is not holder]:
+        asked_seconds = min(facts.held_seconds(task.id) for task in others)
+        over_in = _stop_seconds(facts) - asked_seconds
         if over_in > 0:
             return [], [over_in]
     return [released(holder)], []
