@@ -28,6 +28,7 @@ from cluster.model import (
 from tests.simulator.hosts import AgentStation, ManagerStation, World
 
 UNDER_WAY = (RolloutState.UPDATING, RolloutState.ROLLING_BACK)
+HALTED = (RolloutState.PAUSED, RolloutState.ROLLBACK_PAUSED)
 
 # Of objects that a view has, as ``State`` names them too.
 KINDS = ("tasks", "nodes", "services", "versions", "stacks")
@@ -50,6 +51,8 @@ def unfinished(
         missing = list(_service(state, service))
         yield from missing
         rollout = rollouts.get(service.id)
+        if rollout and rollout.state not in HALTED:
+            yield from _failed_successors(state, service, rollout.target)
         # Where a task waits for room the rollout waits too, up to its deadline.
         if not missing and _all_well(state, service) and rollout and rollout.state in UNDER_WAY:
             yield f"the rollout of {service.spec.name} is {rollout.state.value}", (service.id,)
@@ -100,6 +103,20 @@ def _service(state: State, service: Service) -> Iterator[tuple[str, tuple[str, .
             f"{state.called(task)} is {status.value} to be {task.desired_state.value}",
             (task.id, service.id, task.node_id),
         )
+
+
+def _failed_successors(
+    state: State, service: Service, target: int
+) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield who failed beside the one it was to replace: another is tried after a pause."""
+    newest: dict[Place, Task] = {}
+    for task in sorted(state.of_service(service.id), key=lambda each: each.created_at):
+        newest[Place.of(task)] = task
+    live = {Place.of(task) for task in state.of_service(service.id) if lifecycle.live(task)}
+    for place, task in newest.items():
+        is_tried_again = lifecycle.wanted(task) and task.spec_version == target
+        if place in live and is_tried_again and task.status.state.finished:
+            yield f"{state.called(task)} is {task.status.state.value}", (task.id, service.id)
 
 
 def _all_well(state: State, service: Service) -> bool:
