@@ -4,6 +4,7 @@
 manager's view. A task may go on waiting for a node only if there is none that could take it.
 """
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
@@ -91,12 +92,17 @@ def _service(state: State, service: Service) -> Iterator[tuple[str, tuple[str, .
                 yield f"{name} is missing on {state.node_called(node.id)}", (service.id, node.id)
     elif len(newest) != service.spec.replicas:
         yield f"{name} has {len(newest)} of {service.spec.replicas} replicas", (service.id,)
+    room: dict[tuple[int, str], bool] = {}  # tasks of one version find room, or do not, alike
     for task in newest:
         status = task.status.state
         if _is_well(service, task):
             continue
-        if status <= TaskState.PENDING and not any(_could_take(state, task)):
-            continue
+        if status <= TaskState.PENDING:
+            kin = task.spec_version, task.node_id
+            if kin not in room:
+                room[kin] = _finds_room(state, task)
+            if not room[kin]:
+                continue
         if status.finished and not _may_be_replaced(state, service, task):
             continue
         yield (
@@ -143,35 +149,37 @@ def _may_be_replaced(state: State, service: Service, task: Task) -> bool:
 
 
 def _takes_global(node: Node, service: Service) -> bool:
-    return (
-        node.status.state is NodeState.READY
-        and node.spec.availability is Availability.ACTIVE
-        and all(
-            matches(parse(each), NodeFacts.of(node))
-            for each in service.spec.task.placement.constraints
-        )
+    return _is_open(node) and all(
+        matches(parse(each), NodeFacts.of(node)) for each in service.spec.task.placement.constraints
     )
 
 
-def _could_take(state: State, task: Task) -> Iterator[Node]:
-    """Yield the nodes that *task* could be bound to without breaking a promise."""
+def _is_open(node: Node) -> bool:
+    return node.status.state is NodeState.READY and node.spec.availability is Availability.ACTIVE
+
+
+def _finds_room(state: State, task: Task) -> bool:
+    """Tell whether *task* could be bound to some node without breaking a promise."""
     nodes: Iterable[Node] = state.nodes.values()
     if task.node_id:
         nodes = [node for node in nodes if node.id == task.node_id]
-    for node in nodes:
-        status = msgspec.structs.replace(task.status, state=TaskState.ASSIGNED)
-        bound = msgspec.structs.replace(
-            task, node_id=node.id, status=status, version=max(task.version, node.version)
-        )
-        state.put(bound)
-        breaches = [
-            *fits(state, bound),
-            *is_allowed(state, bound),
-            *ports_have_one_holder(state, node.id),
-        ]
-        state.put(task)
-        if not breaches:
-            yield node
+    return any(_could_take(state, node, task) for node in nodes)
+
+
+def _could_take(state: State, node: Node, task: Task) -> bool:
+    if not _is_open(node):
+        return False
+    status = msgspec.structs.replace(task.status, state=TaskState.ASSIGNED)
+    bound = msgspec.structs.replace(
+        task, node_id=node.id, status=status, version=max(task.version, node.version)
+    )
+    state.put(bound)
+    breaches = itertools.chain(
+        fits(state, bound), is_allowed(state, bound), ports_have_one_holder(state, node.id)
+    )
+    could = next(breaches, None) is None
+    state.put(task)
+    return could
 
 
 def _containers(state: State, agent: AgentStation) -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -205,5 +213,5 @@ def _view(world: World, manager: ManagerStation) -> Iterator[tuple[str, tuple[st
         for key in sorted(seen.keys() ^ stored.keys()):
             yield f"{manager.host} sees {kind} otherwise: {key}", (str(key),)
         for key, value in stored.items():
-            if seen.get(key, value) != value:
+            if key in seen and seen[key].version != value.version:
                 yield f"{manager.host} sees {kind} otherwise: {key}", (str(key),)
