@@ -47,16 +47,12 @@ class Table:
         slots: how many more tasks each node takes, room apart.
         task_count: bound tasks.
         is_open: takes tasks at all. is_alive: its tasks can be thought to run.
-        changes: the number of the change that a row came to be as it is with.
-        change: the number of the last one.
         terrain: what is decided by descriptions.
         replicas, ports, failures, repels, volumes, images: which nodes have which.
     """
 
     __slots__ = (
         *_COLUMNS,
-        "change",
-        "changes",
         "dimensions",
         "failures",
         "ids",
@@ -79,7 +75,6 @@ class Table:
     task_count: Ints
     is_open: Bools
     is_alive: Bools
-    changes: Ints
     replicas: Index[ServiceId, int]
     ports: Index["PortKey", tuple[str, ...]]
     failures: Index["Version", int]
@@ -95,7 +90,6 @@ class Table:
         self.kinds = kinds
         self.dimensions = {name: index for index, name in enumerate((*SIZES, *kinds))}
         self.terrain = Terrain(nodes)
-        self.change = 0
 
     @classmethod
     def of(cls, nodes: Mapping[NodeId, "NodeSnapshot"]) -> "Table":
@@ -114,8 +108,6 @@ class Table:
             later = self._with_rows(after)
         else:
             later = self._rearranged(before, after, kinds)
-        later.change = self.change + 1
-        later.changes[[later.rows[id_] for id_ in after]] = later.change
         moved = [(id_, before.get(id_), after.get(id_)) for id_ in fresh]
         later.replicas = _reindexed(self.replicas, moved, lambda node: node.replicas)
         later.ports = _reindexed(self.ports, moved, lambda node: node.ports)
@@ -156,7 +148,7 @@ class Table:
         for row, node in zip(rows, after.values(), strict=True):
             nodes[row] = node
         later.terrain = self.terrain.changed(nodes, rows)
-        for name in (*_COLUMNS, "changes"):
+        for name in _COLUMNS:
             setattr(later, name, getattr(self, name).copy())
         later.write(rows, list(after.values()))
         return later
@@ -176,7 +168,7 @@ class Table:
         kept = [-1 if id_ in after else self.rows[id_] for id_ in later.ids]
         origin = np.array(kept, dtype=np.int64)
         later.terrain = self.terrain.rearranged(later.nodes, origin)
-        for name in (*_COLUMNS, "changes"):
+        for name in _COLUMNS:
             ours: Ints = getattr(self, name)
             theirs = np.zeros((*ours.shape[:-1], len(later)), dtype=ours.dtype)
             if len(self):
@@ -281,7 +273,7 @@ def _empty() -> Table:
     table = Table((), ())
     table.capacity = table.free = np.zeros((len(SIZES), 0), dtype=np.int64)
     table.per_unit = np.zeros((len(SIZES), 0))
-    table.slots = table.task_count = table.changes = np.zeros(0, dtype=np.int64)
+    table.slots = table.task_count = np.zeros(0, dtype=np.int64)
     table.is_open = table.is_alive = np.zeros(0, dtype=np.bool_)
     table.replicas, table.ports, table.failures, table.repels = {}, {}, {}, {}
     table.volumes, table.images = {}, {}

@@ -16,6 +16,9 @@ from manager.view import View
 
 T_id = TypeVar("T_id", bound=str)
 
+# Fewer characters name no object by its id: a mistyped short name, `s7`, would often hit one.
+BEGINNING_MIN = 4
+
 # A wrong reference is compared with this many names for the nearest: some 20 ms.
 NAMES_COMPARED_MAX = 2_000
 
@@ -121,7 +124,8 @@ def _host(view: View, task: Task) -> str:
 def _by_beginning(kind: str, reference: str, names: Mapping[T_id, str], command: str) -> str:
     if not reference:
         raise InvalidError(f"which {kind}? give its id or its name")
-    meant = [id_ for id_ in names if id_.startswith(reference)] if len(reference) < LENGTH else []
+    is_beginning = BEGINNING_MIN <= len(reference) < LENGTH
+    meant = [id_ for id_ in names if id_.startswith(reference)] if is_beginning else []
     if len(meant) == 1:
         return meant[0]
     if meant:

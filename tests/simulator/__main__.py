@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from tests.simulator.incidents import Incident
+from tests.simulator.mutations import MUTATIONS, Mutation, planted
 from tests.simulator.shrink import shrunk
 from tests.simulator.simulation import Outcome, Scale, draw, simulate
 
@@ -40,6 +41,8 @@ def main(arguments: Sequence[str]) -> int:
         case = msgspec.json.decode(Path(asked.replay).read_bytes(), type=Case)
         return _one(case, asked)
     scale = Scale(managers=asked.managers, agents=asked.agents, hours=asked.hours)
+    if asked.plant:
+        return _planted(asked, scale)
     if asked.seed is not None and asked.runs == 1:
         return _one(_case(asked.seed, scale), asked)
     return _many(asked, scale)
@@ -89,6 +92,34 @@ def _many(asked: argparse.Namespace, scale: Scale) -> int:
     return FAILURE if failed else 0
 
 
+def _planted(asked: argparse.Namespace, scale: Scale) -> int:
+    """Plant bugs, one after the other, and see how soon each is found."""
+    missed = 0
+    for mutation in _chosen(asked.plant):
+        first = mutation.seed if asked.seed is None else asked.seed
+        hours = 0.0
+        found = "NOT FOUND"
+        for seed in range(first, first + asked.runs):
+            with planted(mutation):
+                outcome = simulate(seed, scale, with_trace=False)
+            hours += outcome.seconds / 3600
+            if outcome.breach is not None:
+                found = f"{outcome.breach.invariant} by seed {seed}"
+                break
+        else:
+            missed += 1
+        print(f"{mutation.name:20} {found:20} {hours:6.2f} h  {mutation.about}", flush=True)
+    return FAILURE if missed else 0
+
+
+def _chosen(name: str) -> Sequence[Mutation]:
+    chosen = [each for each in MUTATIONS if name in ("all", each.name)]
+    if not chosen:
+        names = ", ".join(each.name for each in MUTATIONS)
+        raise SystemExit(f"no bug is called '{name}'; there are: {names}")
+    return chosen
+
+
 def _timed(case: Case, *, with_logs: bool) -> tuple[Outcome, float]:
     began_at = time.process_time()
     outcome = simulate(
@@ -134,6 +165,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--shrink", action="store_true", help="find fewer incidents that break it")
     parser.add_argument("--save", help="write what breaks it to this file")
     parser.add_argument("--replay", help="run what was saved")
+    parser.add_argument(
+        "--plant", metavar="BUG", help="see in how long a planted bug is found; or all"
+    )
     return parser
 
 

@@ -94,7 +94,16 @@ async def test_an_id_a_name_or_the_beginning_of_an_id_will_do() -> None:
         assert find_service(site.view, "id-of-web") == web
         assert find_service(site.view, "id-of-we") == web
         assert find_node(site.view, "n1").id == node_id("n1")
-        assert find_node(site.view, "n10").id == node_id("n1")
+        assert find_node(site.view, "n1000").id == node_id("n1")
+
+
+@in_virtual_time
+async def test_a_short_name_that_is_gone_does_not_hit_an_id_that_begins_so() -> None:
+    async with sites() as [site]:
+        await site.write(*service("web"))
+        assert find_service(site.view, "id-o").spec.name == "web"
+        with pytest.raises(NotFoundError, match="no service 'id-'"):
+            find_service(site.view, "id-")
 
 
 @in_virtual_time
