@@ -30,11 +30,14 @@ simulate:       ## clusters under faults on a virtual clock, on seeds that nobod
 bench-cluster:  ## measure a whole cluster beside the machine's own limit
 	scripts/bench-cluster
 
+bench-swarm:    ## measure Docker Swarm and us in one lab, in turns
+	scripts/bench-swarm
+
 bench-scheduler: ## measure how fast the scheduler decides, beside its peers
 	scripts/bench-scheduler
 
 bench-packing:  ## measure how tightly it packs, beside simpler ways
 	scripts/bench-packing
 
-.PHONY: help simulate bench-cluster bench-scheduler bench-packing setup format check proto test unit property contract simulation integration e2e
+.PHONY: help simulate bench-cluster bench-swarm bench-scheduler bench-packing setup format check proto test unit property contract simulation integration e2e
 .DEFAULT_GOAL := help

@@ -13,7 +13,7 @@ from functools import partial
 from time import monotonic
 
 from cluster.lifecycle import live
-from cluster.model import Task, TaskSpec, TaskState, UpdateConfig
+from cluster.model import Availability, NodeId, Task, TaskSpec, TaskState, UpdateConfig
 from clusterctl.view import View
 from scripts.lib.steps import TREE
 from tests.bench.direct import remove
@@ -188,10 +188,7 @@ class HostKilled:
         lost.append(sum(t.node_id == node_id for t in tasks_of(rig.watcher.view, SERVICE)))
         leader = rig.cluster.leading_host() if self.with_leader else None
 
-        def is_whole(view: View) -> bool:
-            holders = [task for task in tasks_of(view, SERVICE) if live(task)]
-            return all_run(view, SERVICE, MANY) and all(t.node_id != node_id for t in holders)
-
+        is_whole = partial(_is_whole_off, node_id)
         used = rig.cpu_meter()
         began_at = monotonic()
         if leader is not None:
@@ -248,6 +245,38 @@ class Update:
         seconds, made = rig.direct.update(BRIDGE, NEXT, FEW, rig.hosts, self.parallelism)
         rig.say(f"{direct.take(seconds, used())}, directly")
         remove(made)
+
+
+def drain(rig: Rig) -> list[Result]:
+    """Drain a host that has ten of thirty tasks."""
+    ours, direct = Taken(), Taken()
+    compare = partial(_directly, rig, direct, BRIDGE, FEW, len(rig.hosts) - 1)
+    _in_turns(rig.runs, partial(_drain, rig, ours), compare)
+    return [
+        Result(
+            case="drain",
+            what="a host with 10 of 30 tasks is drained: from the request until a manager tells"
+            " 30/30 running on the other two",
+            samples=ours.samples,
+            compared_with="10 containers over 2 hosts through Docker's API",
+            baseline=direct.samples,
+            goal=Goal(2.5),
+            swarm=2.72,
+        )
+    ]
+
+
+def _drain(rig: Rig, ours: Taken) -> None:
+    rig.run(BRIDGE, MANY)
+    node_id = rig.watcher.node_named(random.choice(rig.hosts).name)
+    used = rig.cpu_meter()
+    began_at = monotonic()
+    rig.client.update_node(node_id, availability=Availability.DRAIN)
+    seconds = rig.watcher.wait(partial(_is_whole_off, node_id), "30 run elsewhere") - began_at
+    sample = ours.take(seconds, used())
+    rig.say(f"{sample}; the last of 10 {_told(rig.watcher.phases(began_at))}")
+    rig.client.update_node(node_id, availability=Availability.ACTIVE)
+    rig.clear()
 
 
 def leader_killed(rig: Rig) -> list[Result]:
@@ -336,6 +365,12 @@ def _told(phases: dict[str, float]) -> str:
     return ", ".join(f"{state} at {at:.2f}" for state, at in phases.items())
 
 
+def _is_whole_off(node_id: NodeId, view: View) -> bool:
+    """Tell whether all thirty run, and none on that node."""
+    holders = [task for task in tasks_of(view, SERVICE) if live(task)]
+    return all_run(view, SERVICE, MANY) and all(task.node_id != node_id for task in holders)
+
+
 def _is_replaced(victim: Task, view: View) -> bool:
     tasks = tasks_of(view, SERVICE)
     held = next((t for t in tasks if t.slot == victim.slot and live(t)), None)
@@ -379,4 +414,5 @@ CASES: dict[str, Case] = {
     "wait": command_waits,
     "update-2": Update(2, goal_s=6.0, swarm_s=8.6),
     "update-10": Update(10, goal_s=2.5, swarm_s=2.75),
+    "drain": drain,
 }

@@ -6,20 +6,18 @@ same run, which shares whatever else the machine was doing.
 """
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from time import monotonic
-from typing import Any
 
 from scripts.lib.steps import TREE
-from tests.bench import machine
+from tests.bench import machine, report
 from tests.bench.cases import CASES
 from tests.bench.direct import THREADS_PER_HOST, Direct
 from tests.bench.idle import idle_agents
-from tests.bench.report import Result, as_json, table
+from tests.bench.report import Result
 from tests.bench.rig import rig
 
 OUTPUT = TREE / "build" / "bench" / "cluster.json"
@@ -47,8 +45,8 @@ def main(arguments: Sequence[str]) -> int:
         "load_1_minute_after": round(os.getloadavg()[0], 2),
         "whole_run_s": round(monotonic() - began_at),
     }
-    _write(options.output, results, about)
-    print(f"\n{table(results)}\n\nwritten to {options.output}")
+    report.write(options.output, results, about)
+    print(f"\n{report.table(results)}\n\nwritten to {options.output}")
     return 0
 
 
@@ -102,11 +100,6 @@ def _measure(names: Sequence[str], runs: int, direct: Direct, *, quick: bool) ->
 
 def _say(what: str) -> None:
     print(f"  {what}", flush=True)
-
-
-def _write(path: Path, results: Sequence[Result], about: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps([as_json(result, about) for result in results], indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
-"""What benchmarks found: samples, what they are compared with, a table and JSON. Pure."""
+"""What benchmarks found: samples, what they are compared with, a table and JSON."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -103,6 +105,12 @@ def as_json(result: Result, machine: Mapping[str, Any]) -> dict[str, Any]:
         "notes": dict(result.notes),
         "machine": dict(machine),
     }
+
+
+def write(path: Path, results: Sequence[Result], about: Mapping[str, Any]) -> None:
+    """Write all of it as a list of objects, one for each result."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps([as_json(result, about) for result in results], indent=2) + "\n")
 
 
 def table(results: Sequence[Result]) -> str:
