@@ -74,7 +74,7 @@ class AssignmentSet:
         return [
             task.task_id
             for task in self.tasks.values()
-            if task.desired_state <= TaskState.RUNNING
+            if task.desired_state <= TaskState.COMPLETE
             and not task.state.finished
             and (task.service_id, task.spec_version) not in self.specs
         ]

@@ -10,7 +10,7 @@ never started again; a restart is a new task, and the manager's business.
 | desired             | no container          | created      | alive                     | ended  |
 | ------------------- | --------------------- | ------------ | ------------------------- | ------ |
 | ready               | prepare; gone: failed | report ready | report; stop if unhealthy | report |
-| running             | prepare; gone: failed | start        | report; stop if unhealthy | report |
+| running, complete   | prepare; gone: failed | start        | report; stop if unhealthy | report |
 | shutdown            | report                | report       | stop                      | report |
 | remove              | report                | remove       | stop                      | remove |
 | *it has finished*   | nothing               | nothing      | stop                      | keep   |
@@ -191,7 +191,7 @@ class _Task:
 
     @property
     def is_wanted(self) -> bool:
-        return self.assignment.desired_state <= TaskState.RUNNING
+        return self.assignment.desired_state <= TaskState.COMPLETE
 
     def actions(self) -> Iterator[Action]:
         if (step := self.facts.busy.get(self.id)) is not None:
@@ -252,7 +252,7 @@ class _Task:
     def _start(self, container: Container) -> Iterator[Action]:
         if self.state < TaskState.READY:
             yield from self._prepare()  # it may have been left half done; the steps repeat well
-        elif self.assignment.desired_state is TaskState.RUNNING:
+        elif self.assignment.desired_state in (TaskState.RUNNING, TaskState.COMPLETE):
             spec = self._spec()
             if spec is not None:
                 yield Start(self.assignment, spec, container.id)

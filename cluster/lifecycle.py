@@ -22,8 +22,13 @@ def advance(status: TaskStatus, report: TaskStatus) -> TaskStatus:
 
 
 def wanted(task: Task) -> bool:
-    """Tell whether the task is meant to run or to be made ready for it."""
-    return task.desired_state <= TaskState.RUNNING
+    """Tell whether the task is meant to run, to its end if it is a job's, or to be made ready."""
+    return task.desired_state <= TaskState.COMPLETE
+
+
+def let_start(task: Task) -> bool:
+    """Tell whether the leader has let the task start, and has not taken that back."""
+    return TaskState.READY < task.desired_state <= TaskState.COMPLETE
 
 
 def live(task: Task) -> bool:

@@ -18,6 +18,7 @@ from google.protobuf.message import Message
 from cluster import codec
 from cluster.model import (
     Cluster,
+    JobStatus,
     Manager,
     Node,
     NodeUsage,
@@ -93,6 +94,8 @@ class ServiceSummary:
     tasks_running: int
     tasks_current: int
     rollout: Rollout | None = None
+    job: JobStatus | None = None
+    tasks_completed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +122,7 @@ class TaskSummary:
     service_name: str
     node_hostname: str
     image: str
+    waits_for: str = ""
 
 
 @dataclass(frozen=True, slots=True)

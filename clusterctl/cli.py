@@ -26,6 +26,7 @@ INTERRUPTED = 130
 COMMANDS = {
     "stack": Lazy("clusterctl.commands.stack", "Deploy Compose files and look at what runs"),
     "service": Lazy("clusterctl.commands.service", "List, scale, update and read services"),
+    "job": Lazy("clusterctl.commands.job", "Run jobs and look at their runs"),
     "task": Lazy("clusterctl.commands.task", "Look at single tasks and why they wait"),
     "node": Lazy("clusterctl.commands.node", "List, label, drain and remove hosts"),
     "events": Lazy("clusterctl.commands.events", "Show what changes in the cluster"),

@@ -116,6 +116,15 @@ class Client:
         answer = self.caller.call("ScaleServices", wire.ScaleServicesRequest(replicas=replicas))
         return [read(service, Service) for service in answer.services]
 
+    def run_job(self, reference: str) -> Service:
+        """Ask for a run of a job; not sent twice, for that would be two."""
+        request = wire.RunJobRequest(service=reference)
+        return read(self.caller.call("RunJob", request, repeatable=False).service, Service)
+
+    def suspend_job(self, reference: str, *, suspended: bool) -> Service:
+        request = wire.SuspendJobRequest(service=reference, suspended=suspended)
+        return read(self.caller.call("SuspendJob", request).service, Service)
+
     def remove_services(self, references: Iterable[str]) -> None:
         request = wire.RemoveServicesRequest(services=references)
         self.caller.call("RemoveServices", request, removes=True)

@@ -3,7 +3,7 @@
 Pure: a goal and a ``View`` in, a verdict out. A goal is made from what the managers answered to
 the request, versions included; while the view is older than that, nothing has converged yet.
 
-What a single service needs is said in ``replicas``.
+What a single service needs is said in ``replicas``, what a job needs in ``runs``.
 """
 
 from collections.abc import Container, Iterable, Mapping, Sequence
@@ -21,6 +21,7 @@ from cluster.model import (
 )
 from clusterctl.replicas import BAD_ENDS, Progress, desired_of, progress_of, runs
 from clusterctl.rollouts import judged
+from clusterctl.runs import progress_of_job
 from clusterctl.view import View
 
 _UNSEEN = "not seen yet"
@@ -62,7 +63,18 @@ class Drained:
     forgotten: bool = False
 
 
-Goal = Deployed | Removed | Drained
+@dataclass(frozen=True, slots=True)
+class RunEnded:
+    """Goal: the run of a job that was asked for by hand has completed.
+
+    Attributes:
+        service: as it was stored when the run was asked for; its ``run_requests`` is which.
+    """
+
+    service: Service
+
+
+Goal = Deployed | Removed | Drained | RunEnded
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +98,7 @@ def old_failures(view: View, goal: Goal) -> frozenset[TaskId]:
         case Deployed():
             services = goal.services
             unchanged = goal.unchanged
-        case Removed():
+        case Removed() | RunEnded():
             return frozenset()
         case Drained():
             services = [view.services[each] for each in goal.running if each in view.services]
@@ -117,6 +129,8 @@ def converged(view: View, goal: Goal, old: Container[TaskId] = ()) -> Verdict:
             return Verdict(tuple(_removed(view, goal.services)))
         case Drained():
             return Verdict(tuple(_drained(view, goal, old)))
+        case RunEnded():
+            return Verdict((_run(view, goal.service),))
 
 
 # --- services that shall run ---
@@ -126,6 +140,8 @@ def _service(view: View, asked: Service, old: Container[TaskId]) -> Progress:
     name = asked.spec.name
     known = view.services.get(asked.id)
     if known is not None and known.version >= asked.version:
+        if known.spec_version == asked.spec_version and known.spec.mode.is_job:
+            return progress_of_job(view, known)
         if known.spec_version == asked.spec_version:
             return judged(view, known, progress_of(view, known, old))
         failure = f"{name} was changed again meanwhile: `clusterctl service inspect {name}`"
@@ -141,6 +157,14 @@ def _service(view: View, asked: Service, old: Container[TaskId]) -> Progress:
         doing=((_UNSEEN, desired_of(asked, ())),),
         failure=failure,
     )
+
+
+def _run(view: View, asked: Service) -> Progress:
+    gone = asked.id not in view.services and view.revision >= asked.version
+    if gone:
+        name = asked.spec.name
+        return Progress(name, 0, 0, done=False, failure=f"{name} was removed meanwhile")
+    return progress_of_job(view, asked, asked.run_requests)
 
 
 # --- what shall be gone ---
@@ -167,7 +191,7 @@ def _drained(view: View, goal: Drained, old: Container[TaskId]) -> Iterable[Prog
     yield _forgotten(view, goal) if goal.forgotten else _emptied(view, goal)
     for service_id, running_before in goal.running.items():
         service = view.services.get(service_id)
-        if service is None or service.spec.mode is ServiceMode.GLOBAL:
+        if service is None or service.spec.mode is not ServiceMode.REPLICATED:
             continue
         now = progress_of(view, service, old)
         enough = min(running_before, service.spec.replicas)

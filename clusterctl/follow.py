@@ -22,6 +22,7 @@ from cluster.clock import Clock
 from cluster.errors import ClusterError, InvalidError, UnavailableError
 from cluster.model import (
     Cluster,
+    JobStatus,
     Manager,
     Node,
     Object,
@@ -44,6 +45,7 @@ KINDS: dict[str, type[Object]] = {
     "task": Task,
     "stack": Stack,
     "rollout": Rollout,
+    "job_status": JobStatus,
 }
 
 # Messages read ahead of the one who waits; more would only be memory.
@@ -226,7 +228,7 @@ class Follower:
             if kind == "service" and message.id not in self._services:
                 return None
             if (
-                kind in ("service_version", "task", "rollout")
+                kind in ("service_version", "task", "rollout", "job_status")
                 and message.service_id not in self._services
             ):
                 return None

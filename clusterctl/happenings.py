@@ -9,12 +9,15 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from cluster.model import (
+    JobStatus,
     Manager,
     Node,
     NodeSpec,
     Object,
     Rollout,
+    RunState,
     Service,
+    ServiceMode,
     ServiceVersion,
     Stack,
     Task,
@@ -90,8 +93,8 @@ class Watcher:
     def _removals(self, values: Iterable[Object]) -> Iterator[Happening]:
         for value in list(values):
             self._objects.pop(_key(value), None)
-            if isinstance(value, Task | Rollout):
-                continue  # its history is over; that it stopped was told
+            if isinstance(value, Task | Rollout | JobStatus):
+                continue  # its history is over; that it stopped, or its service went, was told
             for each in self._told(None, value):
                 yield Happening(0.0, each.kind, each.id, each.name, "removed")
 
@@ -117,7 +120,11 @@ class Watcher:
                 return name
             case Service(spec=spec):
                 return spec.stack
-            case Task(service_id=service_id) | Rollout(service_id=service_id):
+            case (
+                Task(service_id=service_id)
+                | Rollout(service_id=service_id)
+                | JobStatus(service_id=service_id)
+            ):
                 return self._names.get(service_id, ("", ""))[1]
         return ""
 
@@ -134,6 +141,8 @@ def _key(value: Object) -> tuple[str, str]:
             return "service_version", f"{value.service_id}/{value.number}"
         case Rollout():
             return "Rollout", value.service_id
+        case JobStatus():
+            return "job", value.service_id
         case _:
             return type(value).__name__, getattr(value, "id", "")
 
@@ -144,13 +153,16 @@ def _happened(old: Object | None, value: Object, known: Watcher) -> Iterator[Hap
             yield from _task(old if isinstance(old, Task) else None, value, known)
         case Service(id=service_id, spec=spec):
             event = "updated" if old is not None or value.spec_version > 1 else "created"
-            replicas = f"{spec.replicas} replicas" if spec.mode.value == "replicated" else "global"
+            count = f"{spec.replicas} replicas"
+            replicas = count if spec.mode is ServiceMode.REPLICATED else spec.mode.value
             message = f"{spec.task.container.image}, {replicas}"
             yield Happening(value.updated_at, "service", service_id, spec.name, event, message)
         case Rollout(service_id=service_id):
             name, event = known.service_name(service_id), value.state.value
             if not isinstance(old, Rollout) or old.state is not value.state:
                 yield Happening(value.changed_at, "rollout", service_id, name, event, value.message)
+        case JobStatus():
+            yield from _runs(old if isinstance(old, JobStatus) else None, value, known)
         case Stack():
             event = "updated" if value.updated_at > value.created_at else "deployed"
             yield Happening(value.updated_at, "stack", value.id, value.name, event)
@@ -159,6 +171,20 @@ def _happened(old: Object | None, value: Object, known: Watcher) -> Iterator[Hap
                 yield Happening(value.started_at, "manager", value.id, value.address, "up")
         case Node():
             yield from _node(old if isinstance(old, Node) else None, value)
+
+
+def _runs(old: JobStatus | None, status: JobStatus, known: Watcher) -> Iterator[Happening]:
+    before = {run.number: run.state for run in old.runs} if old is not None else {}
+    for run in status.runs:
+        if before.get(run.number) is not run.state:
+            yield Happening(
+                run.ended_at or run.started_at,
+                "job",
+                status.service_id,
+                f"{known.service_name(status.service_id)} run {run.number}",
+                "began" if run.state is RunState.RUNNING else run.state.value,
+                run.message or run.cause.value,
+            )
 
 
 def _task(old: Task | None, task: Task, known: Watcher) -> Iterator[Happening]:

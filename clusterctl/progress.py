@@ -43,8 +43,10 @@ def told(part: Progress) -> str:
     if part.leaving:
         state = "gone" if part.done else _doing(part) or "being removed"
         return f"{part.name}: {state}"
+    if part.instead:
+        return f"{part.name}: {part.instead}"
     doing = f" ({_doing(part)})" if part.doing else ""
-    return f"{part.name}: {part.reached}/{part.wanted} running{doing}"
+    return f"{part.name}: {part.reached}/{part.wanted} {part.verb}{doing}"
 
 
 def reasons(part: Progress) -> list[str]:
@@ -116,13 +118,14 @@ class LiveReporter:
         parts = sorted(self._verdict.parts, key=lambda part: part.done)
         for part in parts[:PARTS_SHOWN_MAX]:
             mark = Text("✓", "green") if part.done else Spinner("dots")
-            if part.leaving:
+            if part.leaving or part.instead:
                 grid.add_row(mark, Text(part.name), "", Text(told(part).partition(": ")[2]))
                 continue
             filled = BAR_COLUMNS * min(part.reached, part.wanted) // max(1, part.wanted)
             filled = BAR_COLUMNS if part.done else filled
             bar = Text("━" * filled, "green") + Text("━" * (BAR_COLUMNS - filled), "bright_black")
-            count = Text(f"{part.reached}/{part.wanted} {_doing(part)}".rstrip())
+            verb = "" if part.verb == "running" else f"{part.verb} "
+            count = Text(f"{part.reached}/{part.wanted} {verb}{_doing(part)}".rstrip())
             grid.add_row(mark, Text(part.name), bar, count)
         if len(parts) > PARTS_SHOWN_MAX:
             grid.add_row("", Text(f"and {len(parts) - PARTS_SHOWN_MAX} more", "bright_black"))

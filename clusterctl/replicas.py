@@ -10,6 +10,7 @@ place cannot get there by itself: its task failed and is not to be restarted, or
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 
+from cluster import dependencies
 from cluster.eligibility import eligible
 from cluster.lifecycle import live, needs_replacing, occupies, wanted
 from cluster.model import (
@@ -44,6 +45,8 @@ class Progress:
         waiting: which tasks wait, and why, a sentence.
         failure: why it will not get there by itself; empty while it may.
         note: what there is to know though it is done, a sentence.
+        verb: what is true of those that are reached.
+        instead: what to say instead of numbers; empty where these say something.
     """
 
     name: str
@@ -55,6 +58,8 @@ class Progress:
     waiting: tuple[tuple[str, str], ...] = ()
     failure: str = ""
     note: str = ""
+    verb: str = "running"
+    instead: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +92,17 @@ def progress_of(view: View, service: Service, old: Container[TaskId]) -> Progres
         desired,
         done=reached == desired and not others,
         doing=_doing((task for _, task in held), outdated, len(others) - outdated),
-        waiting=_waiting(held),
+        waiting=(
+            *((service.spec.name, f"waits for {needed}") for needed in gate(view, service)),
+            *_waiting(held),
+        )[:REASONS_MAX],
         failure=next(filter(None, (_failure(view, service, place, old) for place in places)), ""),
     )
+
+
+def gate(view: View, service: Service, run: int = 0) -> list[str]:
+    """Return what the tasks of a service, or of a job's run, wait for before they may start."""
+    return dependencies.waits_for(service, view.world(), run)
 
 
 def runs(view: View, task: Task) -> bool:
@@ -99,6 +112,8 @@ def runs(view: View, task: Task) -> bool:
 
 
 def desired_of(service: Service, places: Sequence[_Place]) -> int:
+    if service.spec.mode is ServiceMode.REPLICATED_JOB:
+        return service.spec.job.completions
     return service.spec.replicas if service.spec.mode is ServiceMode.REPLICATED else len(places)
 
 
@@ -186,13 +201,14 @@ def _failure(view: View, service: Service, place: _Place, old: Container[TaskId]
     )
     in_a_row = _bad_ends_in_a_row(history, old)
     if in_a_row >= FAILURES_MAX:
-        return f"{place.label} failed {in_a_row} times in a row: {_reason(bad[0])}; look: {look}"
+        return f"{place.label} failed {in_a_row} times in a row: {reason_of(bad[0])}; look: {look}"
     if bad[0] is history[0] and not _may_restart(service, history):
-        return f"{place.label} failed and is not restarted: {_reason(bad[0])}; look: {look}"
+        return f"{place.label} failed and is not restarted: {reason_of(bad[0])}; look: {look}"
     return ""
 
 
-def _reason(task: Task) -> str:
+def reason_of(task: Task) -> str:
+    """Return why a task ended badly."""
     status = task.status
     return status.error or status.message or status.state.value
 
@@ -226,7 +242,7 @@ def _doing(current: Iterable[Task], old: int, stopping: int) -> tuple[tuple[str,
     counts: dict[str, int] = {}
     for task in current:
         if task.status.state is not TaskState.RUNNING:
-            word = _word(task)
+            word = state_word(task)
             counts[word] = counts.get(word, 0) + 1
     if old:
         counts["to be replaced"] = old
@@ -235,8 +251,10 @@ def _doing(current: Iterable[Task], old: int, stopping: int) -> tuple[tuple[str,
     return tuple(counts.items())
 
 
-def _word(task: Task) -> str:
-    """Return what a task that does not run yet is at, no finer than people care for."""
+def state_word(task: Task) -> str:
+    """Return what a task is at, no finer than people care for."""
+    if task.status.state is TaskState.RUNNING:
+        return "running"
     if task.desired_state is TaskState.READY and task.failures:
         return "to be restarted"
     if task.status.state <= TaskState.PENDING:
@@ -252,7 +270,7 @@ def _waiting(held: Iterable[tuple[_Place, Task]]) -> tuple[tuple[str, str], ...]
             reason = f"cannot be placed: {task.status.error}"
         elif task.failures and task.desired_state is TaskState.READY:
             bad = next((each for each in place.history if each.status.state in BAD_ENDS), None)
-            reason = f"failed and will be tried again: {_reason(bad)}" if bad else ""
+            reason = f"failed and will be tried again: {reason_of(bad)}" if bad else ""
         if reason:
             reasons.setdefault(reason, []).append(f"{place.label} ({task.id[:12]})")
     return tuple(

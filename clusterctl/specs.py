@@ -74,17 +74,23 @@ class Edit:
     rollback_failure_action: str | None = None
     rollback_max_failure_ratio: float | None = None
     rollback_progress_deadline: float | None = None
+    completions: int | None = None
+    max_concurrent: int | None = None
+    retries: int | None = None
+    time_limit: float | None = None
 
 
 def edited(spec: ServiceSpec, edit: Edit) -> ServiceSpec:
     """Return *spec* with the changes made.
 
     Raises:
-        InvalidError: a global service has no replicas to set.
+        InvalidError: a job or a global service has no replicas to set.
         NotFoundError: what is to be removed is not there.
     """
-    if edit.replicas is not None and spec.mode is ServiceMode.GLOBAL:
-        raise InvalidError(f"service '{spec.name}' is global: it has no number of replicas")
+    if edit.replicas is not None and spec.mode is not ServiceMode.REPLICATED:
+        raise InvalidError(
+            f"service '{spec.name}' is {spec.mode.value}: it has no number of replicas"
+        )
     task = spec.task
     container = _replace(
         task.container,
@@ -118,6 +124,15 @@ def edited(spec: ServiceSpec, edit: Edit) -> ServiceSpec:
         labels=_entries(spec.labels, edit.label_add, edit.label_rm, "label"),
         update=_config(spec.update, edit, "update"),
         rollback=_config(spec.rollback, edit, "rollback"),
+        job=_replace(
+            spec.job,
+            **_given(
+                completions=edit.completions,
+                max_concurrent=edit.max_concurrent,
+                retries=edit.retries,
+                time_limit_seconds=edit.time_limit,
+            ),
+        ),
         budget=_replace(spec.budget, **_given(max_unavailable=edit.max_unavailable)),
         **_given(replicas=edit.replicas, priority=edit.priority, preempts=edit.preempts),
     )

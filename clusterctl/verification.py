@@ -9,8 +9,9 @@ What happened between two such moments is judged as one step.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from cluster.invariants import Breach, State, Step, after, everything
+from cluster.invariants import Breach, Gates, State, Step, after, everything
 from cluster.model import (
+    JobStatus,
     Node,
     Object,
     Service,
@@ -20,7 +21,8 @@ from cluster.model import (
 )
 from clusterctl.follow import Update
 
-KINDS = ("node", "stack", "service", "service_version", "task")  # what promises are about
+# What promises are about.
+KINDS = ("node", "stack", "service", "service_version", "task", "job_status")
 
 
 _Grounds = tuple[str, tuple[str, ...]]
@@ -55,6 +57,7 @@ class Verification:
         self._known = 0  # up to this revision all is known
         self._newest = 0  # the revision of the newest object
         self._steps: dict[object, Step] | None = None  # not judged yet; None: nothing was
+        self._gates = Gates(self._state)
         self._changes = 0
         self._breaches: dict[_Grounds, Breach] = {}
         self._doubts: dict[_Grounds, Breach] | None = None  # at the beginning
@@ -98,15 +101,18 @@ class Verification:
             key = _key(value)
             first = self._steps.get(key, step)
             self._steps[key] = Step(first.old, step.new)
+            self._gates.note(step)
 
     def _judge(self) -> None:
         if self._steps is None:
             doubts = self._judge_whole()
             if self._doubts is None:
                 self._doubts = doubts
+            self._gates = Gates(self._state)
         else:
             self._changes += len(self._steps)
             self._keep(after(self._state, self._steps.values(), every_write=False))
+            self._keep(self._gates.breaches(self._steps.values()))
         self._steps = {}
 
     def _judge_whole(self) -> dict[_Grounds, Breach]:
@@ -130,6 +136,8 @@ def _key(value: Object) -> object:
     match value:
         case ServiceVersion():
             return ServiceVersion, value.service_id, value.number
+        case JobStatus():
+            return JobStatus, value.service_id
         case Node() | Stack() | Service() | Task():
             return type(value), value.id
     return None

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterable, Mapping
 
+from cluster.dependencies import World
 from cluster.model import (
+    JobStatus,
     Node,
     NodeId,
     Object,
@@ -32,11 +34,24 @@ class View:
         self.versions: dict[tuple[ServiceId, int], ServiceVersion] = {}
         self.rollouts: dict[ServiceId, Rollout] = {}
         self.nodes: dict[NodeId, Node] = {}
+        self.jobs: dict[ServiceId, JobStatus] = {}
         self.tasks: dict[TaskId, Task] = {}
         self._tasks_of: dict[ServiceId, dict[TaskId, Task]] = {}
 
     def tasks_of(self, service: ServiceId) -> Iterable[Task]:
         return self._tasks_of.get(service, _NO_TASKS).values()
+
+    def world(self) -> World:
+        """Return what the gate of services that depend on others may look at."""
+        return World(
+            named=lambda name: next(
+                (each for each in self.services.values() if each.spec.name == name), None
+            ),
+            tasks_of=self.tasks_of,
+            version=lambda service, number: self.versions.get((service, number)),
+            job=self.jobs.get,
+            nodes=self.nodes.values,
+        )
 
     def hostname(self, node: NodeId) -> str:
         """Return a node's name; the beginning of its id if it has none."""
@@ -63,6 +78,8 @@ class View:
                 self.versions[value.service_id, value.number] = value
             case Rollout():
                 self.rollouts[value.service_id] = value
+            case JobStatus():
+                self.jobs[value.service_id] = value
             case Node():
                 self.nodes[value.id] = value
 
@@ -77,5 +94,7 @@ class View:
                 self.versions.pop((value.service_id, value.number), None)
             case Rollout():
                 self.rollouts.pop(value.service_id, None)
+            case JobStatus():
+                self.jobs.pop(value.service_id, None)
             case Node():
                 self.nodes.pop(value.id, None)

@@ -5,7 +5,8 @@ decision is ``convergence``'s alone; here are only time and the end.
 """
 
 import contextlib
-from collections.abc import Container
+from collections import Counter
+from collections.abc import Container, Iterable
 
 import click
 
@@ -18,15 +19,17 @@ from clusterctl.convergence import (
     Drained,
     Goal,
     Removed,
+    RunEnded,
     Verdict,
     converged,
     old_failures,
 )
 from clusterctl.follow import Follower, Lost
 from clusterctl.progress import Reporter, reasons, reporter, told
+from clusterctl.replicas import Progress
 from clusterctl.view import View
 
-KINDS = ("service", "service_version", "rollout", "task", "node")
+KINDS = ("service", "service_version", "rollout", "task", "node", "job_status")
 
 # Between two looks at the clock while nothing changes.
 TICK_SECONDS = 0.5
@@ -136,6 +139,10 @@ def follow(
 
 def _services(goal: Goal) -> Container[str] | None:
     match goal:
+        case Deployed() if any(service.spec.depends_on for service in goal.services):
+            return None  # what they depend on is looked at too
+        case RunEnded():
+            return None if goal.service.spec.depends_on else {goal.service.id}
         case Deployed():
             return {*(service.id for service in goal.services), *goal.removed}
         case Removed():
@@ -166,7 +173,15 @@ def _summary(goal: Goal, verdict: Verdict) -> str:
             return "gone"
         case Drained():
             return "gone" if goal.forgotten else "empty"
-        case Deployed():
-            running = [part for part in verdict.parts if not part.leaving]
-            reached = sum(part.reached for part in running)
-            return f"{reached}/{sum(part.wanted for part in running)} running"
+        case Deployed() | RunEnded():
+            parts = [part for part in verdict.parts if not part.leaving]
+            told = [_counted(parts, verb) for verb in dict.fromkeys(part.verb for part in parts)]
+            others = Counter(part.instead for part in parts if part.instead)
+            told += [f"{count} {what}" for what, count in others.items()]
+            return ", ".join(filter(None, told)) or "0/0 running"
+
+
+def _counted(parts: Iterable[Progress], verb: str) -> str:
+    meant = [part for part in parts if part.verb == verb and not part.instead]
+    reached, wanted = sum(part.reached for part in meant), sum(part.wanted for part in meant)
+    return f"{reached}/{wanted} {verb}" if meant else ""

@@ -10,6 +10,7 @@ import msgspec
 from cluster.errors import InternalError
 from cluster.model import (
     Cluster,
+    JobStatus,
     Manager,
     Node,
     Object,
@@ -33,6 +34,7 @@ KINDS: dict[str, type[Object]] = {
     "rollouts": Rollout,
     "tasks": Task,
     "stacks": Stack,
+    "jobs": JobStatus,
 }
 
 _decoders: dict[str, msgspec.json.Decoder[Any]] = {
@@ -58,6 +60,8 @@ def key_of(value: Object) -> str:
             return keys.session(value.node_id)
         case Stack():
             return keys.stack(value.id)
+        case JobStatus():
+            return keys.job(value.service_id)
         case Manager():
             return keys.manager(value.id)
         case Cluster():

@@ -20,6 +20,7 @@ from typing import TypeVar
 
 from cluster.model import (
     Cluster,
+    JobStatus,
     Manager,
     ManagerId,
     Node,
@@ -114,6 +115,7 @@ class View:
         self.rollouts: dict[ServiceId, Rollout] = {}
         self.tasks: dict[TaskId, Task] = {}
         self.stacks: dict[StackId, Stack] = {}
+        self.jobs: dict[ServiceId, JobStatus] = {}
         self._objects: dict[str, Object] = {}
         self._gone: dict[str, Revision] = {}  # own deletions that the watch has not echoed yet
         self._versions_of_service: dict[ServiceId, dict[int, ServiceVersion]] = {}
@@ -290,6 +292,8 @@ class View:
                     del self._versions_of_service[version.service_id]
             case Rollout() as rollout:
                 _set(self.rollouts, rollout.service_id, new)
+            case JobStatus() as job:
+                _set(self.jobs, job.service_id, new)
             case Node() as node:
                 _set(self.nodes, node.id, new)
             case Session() as session:

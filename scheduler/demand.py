@@ -23,7 +23,6 @@ from cluster.model import (
     Preferred,
     PublishedPort,
     ServiceId,
-    ServiceMode,
     ServiceSpec,
     Strategy,
     TaskId,
@@ -183,7 +182,7 @@ class Demand:
             max_unavailable=spec.budget.max_unavailable,
             gang=spec.gang,
             stays=placement.stays,
-            pinned=spec.mode is ServiceMode.GLOBAL,
+            pinned=spec.mode.is_global,
             unreadable=tuple(unreadable),
         )
 

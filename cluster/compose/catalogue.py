@@ -115,7 +115,7 @@ SERVICE = Section(
         "cpus": _honoured("the same as `deploy.resources.limits.cpus`"),
         "cpuset": _refused(_TUNING),
         "credential_spec": _refused(_WINDOWS),
-        "depends_on": _ignored("services start in any order for now; a failed task is replaced"),
+        "depends_on": _honoured("over all hosts; a list, or a map with conditions"),
         "deploy": _honoured(),
         "develop": _ignored("it is for `docker compose watch`"),
         "device_cgroup_rules": _refused("devices cannot be given to tasks yet"),
@@ -197,9 +197,9 @@ DEPLOY = Section(
     {
         "endpoint_mode": _ignored("there are no virtual addresses yet", "dnsrr"),
         "labels": _honoured("of the service"),
-        "mode": _honoured("replicated or global; jobs are not there yet"),
+        "mode": _honoured("replicated, global, replicated-job or global-job"),
         "placement": _honoured(),
-        "replicas": _honoured(),
+        "replicas": _honoured("of a replicated-job: tasks that must complete"),
         "resources": _honoured(),
         "restart_policy": _honoured(),
         "rollback_config": _honoured(),
@@ -267,10 +267,12 @@ OURS = Section(
         "anti_affinity": _honoured("apart from it; may be the service itself"),
         "budget": _honoured(),
         "gang": _honoured("services of one name are placed all together or not at all"),
+        "job": _honoured("how a job runs"),
         "preempts": _honoured("lower priorities make way where there is no room"),
         "prefer": _honoured("constraints that need not hold: an expression, or a map"),
         "priority": _honoured("-1000 to 1000; the higher is placed first, 0 if absent"),
         "rollback": _honoured("what `rollback_config` has no key for"),
+        "schedule": _honoured("when a job runs by itself: a cron line, or a map"),
         "stays": _honoured("never moved for the sake of a better layout"),
         "strategy": _honoured("binpack or spread; the cluster's if absent"),
         "tolerates": _honoured("what nodes may be reserved for and still run it"),
@@ -295,6 +297,40 @@ OURS_OF_ROLLBACK = Section(
     f"services.<name>.{EXTENSION}.rollback",
     {"progress_deadline": _honoured("likewise")},
     takes_extensions=False,
+)
+
+JOB = Section(
+    f"services.<name>.{EXTENSION}.job",
+    {
+        "history": _honoured("runs remembered after their end; 10 if absent"),
+        "max_concurrent": _honoured("tasks at a time; as many as must complete if absent"),
+        "retries": _honoured("of each completion after failures; 3 if absent, -1: no limit"),
+        "time_limit": _honoured("of a run, which fails then; none if absent"),
+    },
+    takes_extensions=False,
+)
+
+SCHEDULE = Section(
+    f"services.<name>.{EXTENSION}.schedule",
+    {
+        "concurrency": _honoured("forbid (the default), allow or replace a run under way"),
+        "cron": _honoured("minute, hour, day of the month, month, day of the week"),
+        "late": _honoured("how much later a missed run is made up for; 1h if absent"),
+        "suspended": _honoured("true: nothing becomes due"),
+        "time_zone": _honoured("such as Europe/Vienna; UTC if absent"),
+    },
+    takes_extensions=False,
+)
+
+DEPENDENCY = Section(
+    "services.<name>.depends_on.<service>",
+    {
+        "condition": _honoured(
+            "service_started (the default), service_healthy or service_completed_successfully"
+        ),
+        "required": _honoured("false: it may be missing, or fail"),
+        "restart": _honoured("restarted after an operator's change restarts the other one"),
+    },
 )
 
 BUDGET = Section(
@@ -488,11 +524,11 @@ INCLUDE = Section(
 )
 
 SECTIONS = (
-    *(TOP, INCLUDE, SERVICE, EXTENDS, ENV_FILE, HEALTHCHECK, LOGGING, ULIMIT),
+    *(TOP, INCLUDE, SERVICE, EXTENDS, DEPENDENCY, ENV_FILE, HEALTHCHECK, LOGGING, ULIMIT),
     *(PORT, MOUNT, MOUNT_BIND, MOUNT_VOLUME, MOUNT_TMPFS, ATTACHMENT),
     *(DEPLOY, RESOURCES, LIMITS, RESERVATIONS, GENERIC, DISCRETE),
     *(RESTART_POLICY, PLACEMENT, PREFERENCE, UPDATE_CONFIG, ROLLBACK_CONFIG),
-    *(OURS, OURS_OF_UPDATE, OURS_OF_ROLLBACK, BUDGET, AFFINITY, PREFERRED),
+    *(OURS, OURS_OF_UPDATE, OURS_OF_ROLLBACK, JOB, SCHEDULE, BUDGET, AFFINITY, PREFERRED),
     *(NETWORK, VOLUME, OURS_OF_VOLUME),
 )
 

@@ -24,9 +24,7 @@ from cluster.resources import Resources
 T = TypeVar("T")
 D = TypeVar("D")
 
-_JOBS = "there are no jobs yet"
 _MODES = {mode.value: mode for mode in ServiceMode}
-_MODES_REFUSED = {"replicated-job": _JOBS, "global-job": _JOBS}
 _CONDITIONS = {condition.value: condition for condition in RestartCondition}
 _RESTART = re.compile(r"(no|always|unless-stopped)|on-failure(?::([0-9]{1,9}))?")
 _RESTART_FORM = '"no", always, unless-stopped or on-failure[:ATTEMPTS]'
@@ -37,17 +35,17 @@ _SYSTEMS = ("linux", "windows", "darwin", "freebsd")
 
 
 def mode(deploy: Fields) -> ServiceMode:
-    return deploy.get("mode", fields.choice(_MODES, _MODES_REFUSED), ServiceMode.REPLICATED)
+    return deploy.get("mode", fields.choice(_MODES), ServiceMode.REPLICATED)
 
 
 def replicas(service: Fields, deploy: Fields, service_mode: ServiceMode) -> int:
-    """Return how many; a global service cannot say."""
+    """Return how many replicas, or of a job completions; what is global cannot say."""
     number = either((deploy, "replicas"), (service, "scale"), fields.integer, 1)
-    if service_mode is ServiceMode.GLOBAL:
+    if service_mode.is_global:
         for where, key in ((deploy, "replicas"), (service, "scale")):
             if key in where:
                 cursor = where.at(key)
-                message = "has no use with mode: global, which runs one task on each node"
+                message = f"has no use with mode: {service_mode.value}: one task on each node"
                 cursor.report.problem(where.key_position(key), cursor.path, message)
     return number
 
@@ -175,8 +173,13 @@ def _platform(cursor: Cursor) -> Platform:
     )
 
 
-def update(deploy: Fields, key: str, section: Section) -> UpdateConfig:
+def update(deploy: Fields, key: str, section: Section, service_mode: ServiceMode) -> UpdateConfig:
     """Return ``update_config`` or ``rollback_config``; the defaults if it is absent."""
+    if service_mode.is_job and key in deploy:
+        cursor = deploy.at(key)
+        message = "has no use for a job, which is not updated but run anew"
+        cursor.report.problem(deploy.key_position(key), cursor.path, message)
+        return UpdateConfig()
     config = deploy.section(key, section)
     default = UpdateConfig()
     actions = _ACTIONS

@@ -15,15 +15,17 @@ from cluster.compose.stack import DEFAULT_NETWORK, Declared
 from cluster.model import (
     Affinity,
     ContainerSpec,
+    Dependency,
     DisruptionBudget,
     Healthcheck,
+    JobSpec,
     Mount,
     MountKind,
     NetworkMode,
     Placement,
     PublishedPort,
     RestartPolicy,
-    ServiceMode,
+    Schedule,
     ServiceSpec,
     TaskSpec,
     UpdateConfig,
@@ -103,7 +105,20 @@ def _service(
             for network in task.networks
         }
     part["deploy"] = _deploy(spec)
+    if spec.depends_on:
+        part["depends_on"] = {
+            each.service.removeprefix(f"{spec.stack}_"): _dependency(each)
+            for each in spec.depends_on
+        }
     return part
+
+
+def _dependency(each: Dependency) -> Part:
+    return {
+        "condition": each.condition.value,
+        **_given(restart=each.restart),
+        **({} if each.required else {"required": False}),
+    }
 
 
 def _container(container: ContainerSpec) -> Part:
@@ -207,9 +222,10 @@ def _port(port: PublishedPort) -> Part:
 
 def _deploy(spec: ServiceSpec) -> Part:
     task = spec.task
+    count = spec.job.completions if spec.mode.is_job else spec.replicas
     return {
         "mode": spec.mode.value,
-        **({"replicas": spec.replicas} if spec.mode is ServiceMode.REPLICATED else {}),
+        **({} if spec.mode.is_global else {"replicas": count}),
         **_given(
             labels=spec.labels,
             resources=_resources(task),
@@ -239,7 +255,32 @@ def _extension(spec: ServiceSpec, own: Mapping[str, str]) -> Part:
     part |= _given(update=_update_ours(spec.update), rollback=_update_ours(spec.rollback))
     if spec.budget != DisruptionBudget():
         part["budget"] = {"max_unavailable": spec.budget.max_unavailable}
+    if spec.mode.is_job:
+        part["job"] = _job(spec.job)
+        if spec.job.schedule is not None:
+            part["schedule"] = _schedule(spec.job.schedule)
     return part
+
+
+def _job(job: JobSpec) -> Part:
+    return {
+        "retries": job.retries,
+        "history": job.history,
+        **_given(
+            max_concurrent=job.max_concurrent,
+            time_limit=_duration(job.time_limit_seconds),
+        ),
+    }
+
+
+def _schedule(schedule: Schedule) -> Part:
+    return {
+        "cron": schedule.cron,
+        "time_zone": schedule.time_zone,
+        "concurrency": schedule.concurrency.value,
+        "late": format_duration(schedule.late_seconds_max),
+        **_given(suspended=schedule.suspended),
+    }
 
 
 def _affinity(affinity: Affinity, own: Mapping[str, str]) -> Part:

@@ -8,9 +8,14 @@ from cluster.compose.stack import Stack
 from cluster.errors import did_you_mean
 from cluster.model import (
     Affinity,
+    Concurrency,
     DisruptionBudget,
+    JobSpec,
     Placement,
     Preferred,
+    RestartPolicy,
+    Schedule,
+    ServiceMode,
     Strategy,
     UpdateConfig,
 )
@@ -18,6 +23,7 @@ from cluster.model import (
 # Of a wish that does not say: in the middle, so that there is room on both sides.
 WEIGHT_DEFAULT = 50
 
+_CONCURRENCY = {concurrency.value: concurrency for concurrency in Concurrency}
 _STRATEGIES = {strategy.value: strategy for strategy in Strategy}
 
 
@@ -57,6 +63,60 @@ def gang(ours: Fields, stack: Stack) -> str:
     """Return the gang's name, of this stack; empty if there is none."""
     name = ours.get("gang", fields.some_text, "")
     return f"{stack.name}_{name}" if name else ""
+
+
+def no_job(ours: Fields, mode: ServiceMode) -> JobSpec:
+    """Refuse what only a job can have."""
+    for key in ("job", "schedule"):
+        if key in ours:
+            cursor = ours.at(key)
+            message = f"is only for jobs (deploy.mode: replicated-job), not for mode: {mode.value}"
+            cursor.report.problem(ours.key_position(key), cursor.path, message)
+    return JobSpec()
+
+
+def job(
+    ours: Fields, deploy: Fields, completions: int, restart: RestartPolicy
+) -> tuple[JobSpec, RestartPolicy]:
+    """Return how a job runs, and its restart policy without the attempts.
+
+    Those, as Swarm's files have them, are the job's retries.
+    """
+    default = JobSpec()
+    part = ours.section("job", catalogue.JOB)
+    retries = part.get("retries", fields.integer, default.retries)
+    if restart.max_attempts:
+        if "retries" in part and retries != restart.max_attempts:
+            part.at("retries").refused(
+                f"is {retries}, but the restart policy says {restart.max_attempts} attempts;"
+                " keep one"
+            )
+        retries = restart.max_attempts
+    policy = deploy.section("restart_policy", catalogue.RESTART_POLICY)
+    if "window" in policy:
+        policy.at("window").refused("has no use for a job: each completion has its retries")
+    return JobSpec(
+        completions=completions,
+        max_concurrent=part.get("max_concurrent", fields.integer, default.max_concurrent),
+        retries=retries,
+        time_limit_seconds=part.get("time_limit", fields.duration, default.time_limit_seconds),
+        history=part.get("history", fields.integer, default.history),
+        schedule=ours.get("schedule", _schedule, None),
+    ), msgspec.structs.replace(restart, max_attempts=0, window_seconds=0.0)
+
+
+def _schedule(cursor: Cursor) -> Schedule:
+    part = Fields(cursor, catalogue.SCHEDULE)
+    if "cron" not in part:
+        raise cursor.refused("expected cron: a line such as 30 2 * * *")
+    default = Schedule(cron=part.get("cron", fields.some_text, ""))
+    return Schedule(
+        cron=default.cron,
+        time_zone=part.get("time_zone", fields.some_text, default.time_zone),
+        concurrency=part.get("concurrency", fields.choice(_CONCURRENCY), default.concurrency),
+        late_seconds_max=part.get("late", fields.duration, default.late_seconds_max),
+        suspended=part.get("suspended", fields.boolean, default.suspended),
+    )
 
 
 def placed(placement: Placement, ours: Fields, stack: Stack) -> Placement:

@@ -235,6 +235,7 @@ _OURS: dict[str, Form] = {
     "affinity": _listed_each(_called("service")),
     "anti_affinity": _listed_each(_called("service")),
     "prefer": _listed_each(_called("constraint")),
+    "schedule": _called("cron"),
     "tolerates": _listed,
 }
 _SERVICE: dict[str, Form] = {

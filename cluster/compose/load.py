@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from cluster.compose import catalogue, fields
+from cluster.compose import catalogue, depends, fields
 from cluster.compose.document import document
 from cluster.compose.documents import Documents, Place, settled_map
 from cluster.compose.fields import Cursor, Fields, Refused
@@ -120,15 +120,16 @@ def _project(
         environment=environment,
         read=read,
     )
-    services: list[ServiceSpec] = []
+    services: dict[str, ServiceSpec] = {}
     for key, cursor, key_at in active:
         try:
             spec = service_spec(cursor, key, stack)
         except Refused:
             continue
         report_flaws(spec, cursor.map(), cursor.path, key_at, report)
-        services.append(spec)
-    return Project(name=name, services=tuple(services), networks=networks, volumes=volumes)
+        services[key] = spec
+    depends.check(services, {key: cursor for key, cursor, _ in active}, report)
+    return Project(name=name, services=tuple(services.values()), networks=networks, volumes=volumes)
 
 
 def _name(top: Fields, given: str, at: Position, report: Report) -> str:

@@ -5,6 +5,7 @@ import shlex
 from cluster import kernel
 from cluster.compose import (
     catalogue,
+    depends,
     deploy,
     environment,
     extension,
@@ -52,17 +53,23 @@ def service_spec(cursor: Cursor, name: str, stack: Stack) -> ServiceSpec:
     mode = deploy.mode(section)
     limits, reservations, pids = deploy.resources(service, section)
     network_mode, attachments = networks.attachments(service, stack)
+    count = deploy.replicas(service, section, mode)
+    restart = deploy.restart(service, section)
+    if mode.is_job:
+        job, restart = extension.job(ours, section, count, restart)
+    else:
+        job = extension.no_job(ours, mode)
     return ServiceSpec(
         name=f"{stack.name}_{name}",
         stack=stack.name,
         labels=section.get("labels", fields.map_of(fields.any_text), {}),
         mode=mode,
-        replicas=deploy.replicas(service, section, mode),
+        replicas=1 if mode.is_job else count,
         update=extension.updated(
-            deploy.update(section, "update_config", catalogue.UPDATE_CONFIG), ours
+            deploy.update(section, "update_config", catalogue.UPDATE_CONFIG, mode), ours
         ),
         rollback=extension.returned(
-            deploy.update(section, "rollback_config", catalogue.ROLLBACK_CONFIG), ours
+            deploy.update(section, "rollback_config", catalogue.ROLLBACK_CONFIG, mode), ours
         ),
         task=TaskSpec(
             container=_container(service, stack, pids),
@@ -71,13 +78,15 @@ def service_spec(cursor: Cursor, name: str, stack: Stack) -> ServiceSpec:
             network_mode=network_mode,
             networks=attachments,
             ports=_ports(service, network_mode),
-            restart=deploy.restart(service, section),
+            restart=restart,
             placement=extension.placed(deploy.placement(service, section), ours, stack),
         ),
         priority=ours.get("priority", fields.integer, 0),
         preempts=ours.get("preempts", fields.boolean, False),
         budget=extension.budget(ours),
         gang=extension.gang(ours, stack),
+        job=job,
+        depends_on=depends.dependencies(service, stack),
     )
 
 

@@ -18,6 +18,7 @@ docs/promises.md and in ``PROMISES``, and a case in the tests that breaks it.
 
 from cluster.invariants.breach import PROMISES, Breach
 from cluster.invariants.check import after, everything
+from cluster.invariants.gates import Gates
 from cluster.invariants.state import Name, Place, State, Step
 
-__all__ = ["PROMISES", "Breach", "Name", "Place", "State", "Step", "after", "everything"]
+__all__ = ["PROMISES", "Breach", "Gates", "Name", "Place", "State", "Step", "after", "everything"]

@@ -12,10 +12,21 @@ from collections.abc import Iterator
 
 from cluster.constraints import NodeFacts, canonical_architecture, matches, parse
 from cluster.errors import InvalidError
+from cluster.invariants import company
 from cluster.invariants.breach import Breach
 from cluster.invariants.nodes import amounts, reserved
 from cluster.invariants.state import State, takes_room
-from cluster.model import Availability, Node, NodeState, Placement, Platform, Task, TaskState
+from cluster.model import (
+    Availability,
+    MountKind,
+    Node,
+    NodeState,
+    Placement,
+    Platform,
+    Task,
+    TaskSpec,
+    TaskState,
+)
 
 
 def is_binding(old: Task | None, new: Task) -> bool:
@@ -46,6 +57,23 @@ def fits(state: State, new: Task) -> Iterator[Breach]:
                 f" '{state.node_called(node.id)}', whose tasks now reserve {total[dimension]} of"
                 f" {offered}",
             )
+    slots = node.spec.task_slots
+    there = sum(map(takes_room, state.on_node(node.id)))
+    if slots and there > slots:
+        yield Breach(
+            "I1",
+            (new.id, node.id),
+            f"{state.called(new)} was bound to node '{state.node_called(node.id)}', which takes"
+            f" {slots} tasks and now has {there}",
+        )
+    for kind, items in new.generic_items.items():
+        if missing := set(items) - set(node.description.generic_items.get(kind, ())):
+            yield Breach(
+                "I1",
+                (new.id, node.id),
+                f"{state.called(new)} was given {kind} {', '.join(sorted(missing))}, which node"
+                f" '{state.node_called(node.id)}' does not have",
+            )
 
 
 def is_allowed(state: State, new: Task) -> Iterator[Breach]:
@@ -60,18 +88,23 @@ def is_allowed(state: State, new: Task) -> Iterator[Breach]:
     if node.version > new.version:
         return
     for why in (
-        *_closed(node),
+        *_closed(spec, node),
         *_unmet(spec.placement, node),
         *_crowded(state, spec.placement, new),
+        *_homeless(state, spec, node),
+        *company.unwelcome(state, spec, new, node),
     ):
         yield _breach(state, new, f"was bound to node '{state.node_called(node.id)}', but {why}")
 
 
-def _closed(node: Node) -> Iterator[str]:
+def _closed(spec: TaskSpec, node: Node) -> Iterator[str]:
     if node.status.state is not NodeState.READY:
         yield f"that is {node.status.state.value}"
     if node.spec.availability is not Availability.ACTIVE:
         yield f"that is set to {node.spec.availability.value}"
+    for name in node.spec.reserved_for:
+        if name not in spec.placement.tolerates:
+            yield f"that is reserved for {name}"
 
 
 def _unmet(placement: Placement, node: Node) -> Iterator[str]:
@@ -111,6 +144,14 @@ def _crowded(state: State, placement: Placement, new: Task) -> Iterator[str]:
     )
     if limit and there > limit:
         yield f"that makes {there} tasks of the service there, of {limit} at most"
+
+
+def _homeless(state: State, spec: TaskSpec, node: Node) -> Iterator[str]:
+    for mount in spec.container.mounts:
+        if mount.bound and mount.kind is MountKind.VOLUME and mount.source not in node.spec.volumes:
+            homes = [each for each in state.nodes.values() if mount.source in each.spec.volumes]
+            if homes:  # one that lives nowhere yet may come to live here
+                yield f"its volume {mount.source} lives on '{state.node_called(homes[0].id)}'"
 
 
 def _breach(state: State, task: Task, what: str) -> Breach:

@@ -8,6 +8,7 @@ PROMISES = {
     "I2": "a place has one current task, and none starts beside a predecessor that may still run",
     "I3": "a task only goes forward, and each transition has one owner",
     "I6": "a task is bound only where it may run",
+    "I9": "what a service depends on is as it asks before its first task starts",
     "I19": "what a record names exists, and a name means one object",
 }
 

@@ -7,7 +7,7 @@ transaction finds all that ``everything`` would, and more.
 
 from collections.abc import Iterable, Iterator
 
-from cluster.invariants import binding, nodes, places, references, steps
+from cluster.invariants import binding, gates, nodes, places, references, steps
 from cluster.invariants.breach import Breach
 from cluster.invariants.references import SERVICES, STACKS
 from cluster.invariants.state import Name, Place, State, Step, takes_room
@@ -17,8 +17,7 @@ from cluster.model import Node, NodeId, Service, ServiceVersion, Stack, Task
 def everything(state: State) -> Iterator[Breach]:
     """Yield every breach that can be told from *state* alone."""
     for node_id in state.nodes:
-        yield from nodes.reservations_fit(state, node_id)
-        yield from nodes.ports_have_one_holder(state, node_id)
+        yield from _on_node(state, node_id)
     for place in state.places():
         yield from _in_place(state, place)
     for task in state.tasks.values():
@@ -54,12 +53,19 @@ def after(
     for step in steps_done:
         yield from _step(state, step, every_write=every_write)
     for node_id in _nodes_touched(state, steps_done):
-        yield from nodes.reservations_fit(state, node_id)
-        yield from nodes.ports_have_one_holder(state, node_id)
+        yield from _on_node(state, node_id)
     for place in _places_touched(steps_done):
         yield from _in_place(state, place)
     for name in dict.fromkeys((*names, *_names_touched(steps_done))):
         yield from references.name_means_one_object(state, name)
+    if every_write:
+        yield from gates.starts_behind_what_it_needs(state, _released(steps_done))
+
+
+def _released(done: Iterable[Step]) -> Iterator[Task]:
+    for old, new in done:
+        if isinstance(new, Task) and gates.is_release(old if isinstance(old, Task) else None, new):
+            yield new
 
 
 def _step(state: State, step: Step, *, every_write: bool) -> Iterator[Breach]:
@@ -109,6 +115,12 @@ def _service_of(state: State, version: ServiceVersion) -> Iterator[Breach]:
         yield from references.service_is_whole(state, service)
 
 
+def _on_node(state: State, node_id: NodeId) -> Iterator[Breach]:
+    yield from nodes.reservations_fit(state, node_id)
+    yield from nodes.ports_have_one_holder(state, node_id)
+    yield from nodes.items_have_one_holder(state, node_id)
+
+
 def _in_place(state: State, place: Place) -> Iterator[Breach]:
     yield from places.one_current_task(state, place)
     yield from places.one_may_run(state, place)
@@ -133,7 +145,8 @@ def _nodes_touched(state: State, done: Iterable[Step]) -> Iterable[NodeId]:
 
 def _taken(task: Task) -> object:
     """Return what decides how much the task takes, and where."""
-    return takes_room(task) and (task.node_id, task.service_id, task.spec_version)
+    what = (task.node_id, task.service_id, task.spec_version, task.generic_items)
+    return takes_room(task) and what
 
 
 def _places_touched(done: Iterable[Step]) -> Iterable[Place]:

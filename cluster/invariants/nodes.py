@@ -82,6 +82,22 @@ def ports_have_one_holder(state: State, node_id: NodeId) -> Iterator[Breach]:
             yield from _collisions(state, node_id, f"{number}/{protocol}", holders)
 
 
+def items_have_one_holder(state: State, node_id: NodeId) -> Iterator[Breach]:
+    """Compare the named generic resources that the node's tasks were given."""
+    holders: dict[tuple[str, str], Task] = {}
+    for task in state.on_node(node_id):
+        for kind, items in task.generic_items.items() if takes_room(task) else ():
+            for item in items:
+                other = holders.setdefault((kind, item), task)
+                if other.id != task.id:
+                    yield Breach(
+                        "I1",
+                        (node_id, other.id, task.id),
+                        f"on node '{state.node_called(node_id)}' {kind} {item} has two holders:"
+                        f" {state.called(other)} and {state.called(task)}",
+                    )
+
+
 def _collisions(
     state: State, node_id: NodeId, port: str, holders: Iterable[tuple[str, Task]]
 ) -> Iterator[Breach]:

@@ -12,7 +12,7 @@ unless the update goes start-first: then the task says so, and may run beside th
 from collections.abc import Iterator
 
 from cluster.invariants.breach import Breach
-from cluster.invariants.state import Place, State, is_current, takes_room
+from cluster.invariants.state import Place, State, is_current, may_start, takes_room
 from cluster.model import Task, TaskState
 
 
@@ -38,7 +38,7 @@ def one_may_run(state: State, place: Place) -> Iterator[Breach]:
     """
     bound = [task for task in state.in_place(place) if takes_room(task)]
     for task in state.in_place(place):
-        if is_current(task) and task.desired_state is TaskState.RUNNING:
+        if is_current(task) and may_start(task):
             for other in bound:
                 if other.id != task.id and not _may_run_beside(task, other):
                     yield Breach(
@@ -60,7 +60,7 @@ def is_made_behind_its_predecessors(state: State, new: Task) -> Iterator[Breach]
         state: as it is once the task was made.
         new: as it was made; one that is bound by now is passed over.
     """
-    if new.desired_state is not TaskState.RUNNING or new.status.state >= TaskState.ASSIGNED:
+    if not may_start(new) or new.status.state >= TaskState.ASSIGNED:
         return
     others = [task for task in state.in_place(Place.of(new)) if task.id != new.id]
     before = [task for task in others if takes_room(task)]

@@ -12,6 +12,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 from cluster.model import (
     NO_NODE,
+    JobStatus,
     Node,
     NodeId,
     Object,
@@ -31,15 +32,19 @@ V = TypeVar("V")
 
 
 class Place(NamedTuple):
-    """What a service has one task in: a slot, or a node if it is global (then the slot is 0)."""
+    """What a service has one task in: a slot, or a node if it is global (then the slot is 0).
+
+    Each run of a job has places of its own.
+    """
 
     service_id: ServiceId
     slot: int
     node_id: NodeId
+    run: int = 0
 
     @classmethod
     def of(cls, task: Task) -> "Place":
-        return cls(task.service_id, task.slot, NO_NODE if task.slot else task.node_id)
+        return cls(task.service_id, task.slot, NO_NODE if task.slot else task.node_id, task.run)
 
 
 class Step(NamedTuple):
@@ -63,7 +68,12 @@ def takes_room(task: Task) -> bool:
 
 def is_current(task: Task) -> bool:
     """Tell whether the task is the one of its place: to run, and its end not seen."""
-    return task.desired_state <= TaskState.RUNNING and task.status.state < TaskState.COMPLETE
+    return task.desired_state <= TaskState.COMPLETE and task.status.state < TaskState.COMPLETE
+
+
+def may_start(task: Task) -> bool:
+    """Tell whether the task was let to start, and is not to stop."""
+    return task.desired_state in (TaskState.RUNNING, TaskState.COMPLETE)
 
 
 class State:
@@ -79,6 +89,7 @@ class State:
         self.services: dict[ServiceId, Service] = {}
         self.versions: dict[tuple[ServiceId, int], ServiceVersion] = {}
         self.stacks: dict[StackId, Stack] = {}
+        self.jobs: dict[ServiceId, JobStatus] = {}
         self.tasks: dict[TaskId, Task] = {}
         self.names: dict[Name, str] | None = {} if with_names else None
         self._on_node: _Index[NodeId, Task] = _Index(lambda task: task.node_id)
@@ -87,6 +98,8 @@ class State:
         self._service_names: _Index[str, Service] = _Index(lambda service: service.spec.name)
         self._members: _Index[str, Service] = _Index(lambda service: service.spec.stack)
         self._stack_names: _Index[str, Stack] = _Index(lambda stack: stack.name)
+        self._version_names: _Index[str, ServiceVersion] = _Index(lambda each: each.spec.name)
+        self._repelling: _Index[bool, ServiceVersion] = _Index(_repels)
 
     @classmethod
     def of(cls, objects: Iterable[Object]) -> "State":
@@ -118,6 +131,14 @@ class State:
 
     def stacks_named(self, name: str) -> Iterable[Stack]:
         return self._stack_names.get(name)
+
+    def ids_called(self, name: str) -> Iterable[ServiceId]:
+        """Return the services that have, or had, that name and are not quite gone."""
+        return dict.fromkeys(version.service_id for version in self._version_names.get(name))
+
+    def versions_that_repel(self) -> Iterable[ServiceVersion]:
+        """Return the versions whose tasks must be apart from those of some service."""
+        return self._repelling.get(True)
 
     def spec_of(self, task: Task) -> TaskSpec | None:
         """Return the template that *task* runs; None if that version is not there."""
@@ -156,9 +177,13 @@ class State:
             case ServiceVersion():
                 old = self.versions.get((value.service_id, value.number))
                 self.versions[value.service_id, value.number] = value
+                self._index_version(value, old, value)
             case Node():
                 old = self.nodes.get(value.id)
                 self.nodes[value.id] = value
+            case JobStatus():
+                old = self.jobs.get(value.service_id)
+                self.jobs[value.service_id] = value
             case Stack():
                 old = self.stacks.get(value.id)
                 self.stacks[value.id] = value
@@ -177,8 +202,11 @@ class State:
                 self._index_service(value.id, old, None)
             case ServiceVersion():
                 old = self.versions.pop((value.service_id, value.number), None)
+                self._index_version(value, old, None)
             case Node():
                 old = self.nodes.pop(value.id, None)
+            case JobStatus():
+                old = self.jobs.pop(value.service_id, None)
             case Stack():
                 old = self.stacks.pop(value.id, None)
                 self._stack_names.move(value.id, old, None)
@@ -202,6 +230,18 @@ class State:
     ) -> None:
         self._service_names.move(service_id, old, new)
         self._members.move(service_id, old, new)
+
+    def _index_version(
+        self, value: ServiceVersion, old: ServiceVersion | None, new: ServiceVersion | None
+    ) -> None:
+        version_id = f"{value.service_id}/{value.number}"
+        self._version_names.move(version_id, old, new)
+        self._repelling.move(version_id, old, new)
+
+
+def _repels(version: ServiceVersion) -> bool:
+    affinities = version.spec.task.placement.affinities
+    return any(affinity.anti and not affinity.weight for affinity in affinities)
 
 
 class _Index(Generic[K, V]):

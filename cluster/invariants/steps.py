@@ -34,6 +34,8 @@ def goes_forward(state: State, old: Task, new: Task) -> Iterator[Breach]:
     if old.node_id not in (new.node_id, NO_NODE):
         nodes = f"'{state.node_called(old.node_id)}' to '{state.node_called(new.node_id)}'"
         yield _breach(state, new, f"has moved from node {nodes}")
+    if new.generic_items != old.generic_items and old.status.state >= TaskState.ASSIGNED:
+        yield _breach(state, new, "was given other generic resources than those it had")
     if new.desired_state < old.desired_state:
         went = f"{old.desired_state.value} to {new.desired_state.value}"
         yield _breach(state, new, f"was desired to go back from {went}")

@@ -4,6 +4,7 @@ from enum import Enum
 
 from cluster.model.base import Object, ServiceId, StackId, Value
 from cluster.model.containers import ContainerSpec
+from cluster.model.jobs import Dependency, JobSpec
 from cluster.resources import Resources
 
 
@@ -166,8 +167,22 @@ class TaskSpec(Value, frozen=True):
 
 
 class ServiceMode(Enum):
+    """How many tasks a service has, and whether they are to come to an end."""
+
     REPLICATED = "replicated"
     GLOBAL = "global"
+    REPLICATED_JOB = "replicated-job"
+    GLOBAL_JOB = "global-job"
+
+    @property
+    def is_job(self) -> bool:
+        """Whether its tasks are to come to an end."""
+        return self in (ServiceMode.REPLICATED_JOB, ServiceMode.GLOBAL_JOB)
+
+    @property
+    def is_global(self) -> bool:
+        """Whether it has one task on each node that complies, instead of a number of them."""
+        return self in (ServiceMode.GLOBAL, ServiceMode.GLOBAL_JOB)
 
 
 class UpdateOrder(Enum):
@@ -228,13 +243,16 @@ class ServiceSpec(Value, frozen=True):
             an underscore.
         stack: name of the stack it belongs to; empty if none.
         labels: of the service, not of its containers.
-        replicas: of a replicated service; a global one ignores it.
+        replicas: of a replicated service; others ignore it.
         priority: the higher is placed first.
         preempts: where there is no room, tasks of a lower priority make way for its tasks.
         budget: what preemption and rebalancing may take of it.
         gang: all waiting tasks of the services with this name are placed together or not at
             all; empty if each for itself. Of a stack's service it begins with the stack's name
             and an underscore.
+        job: of a job: how often, how long and when it runs.
+        depends_on: what must be so before tasks of a new version may start
+            (``cluster.dependencies``).
     """
 
     name: str
@@ -249,6 +267,8 @@ class ServiceSpec(Value, frozen=True):
     preempts: bool = False
     budget: DisruptionBudget = DisruptionBudget()
     gang: str = ""
+    job: JobSpec = JobSpec()
+    depends_on: tuple[Dependency, ...] = ()
 
 
 class Service(Object, frozen=True):
@@ -261,6 +281,8 @@ class Service(Object, frozen=True):
             it, is good.
         paused: an operator holds the rollout.
         resumed_at: when an operator last let a paused rollout go on.
+        run_requests: how often a run of the job was asked for by hand.
+        suspended: an operator lets nothing of the job's schedule become due, whatever is deployed.
     """
 
     id: ServiceId
@@ -272,6 +294,8 @@ class Service(Object, frozen=True):
     promoted_version: int = 0
     paused: bool = False
     resumed_at: float = 0.0
+    run_requests: int = 0
+    suspended: bool = False
 
 
 class ServiceVersion(Object, frozen=True):

@@ -83,11 +83,12 @@ class Task(Object, frozen=True):
     Attributes:
         service_id: whose replica it is.
         spec_version: which ``ServiceVersion`` it runs.
-        slot: 1..replicas of a replicated service; 0 for a global one, whose place is its node.
+        slot: 1..replicas of a replicated service, 1..completions of a run of a job; 0 for a
+            global one, whose place is its node.
         node_id: where it runs; empty until the scheduler has bound it. For a global service it
             is set from the beginning and the scheduler only checks it. Written by the leader.
-        desired_state: READY (prepare, but do not start yet), RUNNING, SHUTDOWN or REMOVE; only
-            advances. Written by the leader.
+        desired_state: READY (prepare, but do not start yet), RUNNING, of a job COMPLETE, then
+            SHUTDOWN or REMOVE; only advances. Written by the leader.
         status: written by the leader up to ASSIGNED, then by the agent's manager.
         created_at: when it was made.
         start_after: with desired state READY: when the leader lets it run (restart delay).
@@ -95,6 +96,7 @@ class Task(Object, frozen=True):
         generic_items: names of its node's generic resources that are its own, by kind. Written
             by the leader when it is bound.
         start_first: it may run beside the task that it is to replace (I2).
+        run: the number of the job's run that it is part of; 0 if its service is no job.
     """
 
     id: TaskId
@@ -109,6 +111,7 @@ class Task(Object, frozen=True):
     failures: int = 0
     generic_items: dict[str, tuple[str, ...]] = {}
     start_first: bool = False
+    run: int = 0
 
 
 class Assignment(Value, frozen=True):

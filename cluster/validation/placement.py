@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from cluster import constraints
 from cluster.errors import InvalidError
-from cluster.model import Affinity, Placement, ServiceMode, ServiceSpec
+from cluster.model import Affinity, Placement, ServiceSpec
 from cluster.validation.flaws import Flaw, name_flaw, not_negative
 
 # Wide enough for classes of importance with room between them; the scale means nothing else.
@@ -50,7 +50,7 @@ def order_flaws(spec: ServiceSpec) -> Iterator[Flaw]:
         yield Flaw("gang", flaw)
     elif spec.gang and spec.stack and not spec.gang.startswith(f"{spec.stack}_"):
         yield Flaw("gang", f"must begin with its stack's name, {spec.stack}_")
-    if spec.mode is ServiceMode.GLOBAL:
+    if spec.mode.is_global:
         if spec.gang:
             yield Flaw("gang", _GLOBAL)
         for field in ("preferences", "prefer"):

@@ -27,7 +27,7 @@ from cluster.model import (
 )
 from cluster.quantities import DURATION_SECONDS_MAX, INT64_MAX, format_bytes, format_cpus
 from cluster.resources import Resources
-from cluster.validation import placement
+from cluster.validation import jobs, placement
 from cluster.validation.flaws import NAME_CHARACTERS_MAX, Flaw, name_flaw, not_negative
 
 # What a whole cluster is built for; more in one service is a slip of the finger.
@@ -91,6 +91,8 @@ def service_flaws(spec: ServiceSpec) -> tuple[Flaw, ...]:
         *_update("rollback", spec.rollback),
         *_canary(spec),
         *placement.order_flaws(spec),
+        *jobs.job_flaws(spec),
+        *jobs.dependency_flaws(spec),
     )
 
 

@@ -52,6 +52,10 @@ def _config_options(kind: str) -> tuple[Callable[..., Any], ...]:
 _OPTIONS = (
     click.option("--image", help="Run this one."),
     click.option("--replicas", type=_AMOUNT, help="How many."),
+    click.option("--completions", type=_AMOUNT, help="Of a job: tasks that must end well."),
+    click.option("--max-concurrent", type=_AMOUNT, help="Of a job: tasks at a time; 0 is all."),
+    click.option("--retries", type=click.IntRange(min=-1), help="Of a job; -1 is no limit."),
+    click.option("--time-limit", type=DURATION, help="Of a job's run; 0 is none."),
     click.option(
         "--args", metavar="WORDS", help="Arguments to the entrypoint, as a shell reads them."
     ),

@@ -20,6 +20,7 @@ from cluster.model import (
 )
 from cluster.quantities import format_duration
 from clusterctl.answers import NodeSummary, ServiceSummary, TaskDetails
+from clusterctl.render import jobs
 from clusterctl.render.kinds import port, replicas, task_error, task_name
 from clusterctl.render.people import ago, count, cpus, generic, memory, pairs, resources, share
 from clusterctl.render.table import facts
@@ -44,8 +45,10 @@ def service(each: ServiceSummary, now: float) -> str:
         ("Labels", pairs(spec.labels)),
         *template(spec.task),
         *_order(spec),
-        ("Update", _update(spec.update)),
-        ("Rollback", _update(spec.rollback)),
+        *_dependencies(spec),
+        *(jobs.facts_of(each, now) if spec.mode.is_job else ()),
+        ("Update", "" if spec.mode.is_job else _update(spec.update)),
+        ("Rollback", "" if spec.mode.is_job else _update(spec.rollback)),
         ("Rollout", _rollout(each.rollout, now)),
         ("Template", f"number {value.spec_version}, version {value.version}"),
         ("Created", ago(value.created_at, now)),
@@ -55,6 +58,18 @@ def service(each: ServiceSummary, now: float) -> str:
         rows.remove(("Mode", spec.mode.value))
         rows.insert(3, ("Mode", "global: one on every node that complies"))
     return facts(rows) + "\n"
+
+
+def _dependencies(spec: ServiceSpec) -> Facts:
+    told = []
+    for each in spec.depends_on:
+        notes = [
+            note
+            for note, holds in (("optional", not each.required), ("restarts", each.restart))
+            if holds
+        ]
+        told.append(f"{each.service}: {', '.join([each.condition.value, *notes])}")
+    yield "Depends on", "\n".join(told)
 
 
 def template(task: TaskSpec) -> Facts:

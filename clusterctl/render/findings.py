@@ -26,6 +26,10 @@ _NEXT = {
         "`clusterctl task inspect TASK` shows where it may run; `clusterctl service update"
         " --force SERVICE` places it anew"
     ),
+    "I9": (
+        "`clusterctl service inspect SERVICE` shows what it depends on; `clusterctl service ps --all"
+        " SERVICE` shows when its tasks started"
+    ),
     "I19": (
         "look whether something else writes to the store; if nothing does, deploy the stack or"
         " remove the service again"

@@ -3,6 +3,7 @@
 The rows' keys are a promise to scripts: add to them, never rename.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -56,6 +57,7 @@ def _service_row(each: ServiceSummary) -> dict[str, Any]:
         "current": each.tasks_current,
         "rollout": each.rollout.state.value if each.rollout else "",
         "rollout_message": each.rollout.message if each.rollout else "",
+        "completed": each.tasks_completed,
         "image": service.spec.task.container.image,
         "ports": [port(each) for each in service.spec.task.ports],
         "labels": service.spec.labels,
@@ -73,7 +75,12 @@ def _rollout(each: ServiceSummary) -> str:
 
 
 def replicas(each: ServiceSummary) -> str:
-    """Return ``3/5``, and how many of those that run are not of the newest template."""
+    """Return ``3/5``, and how many of those that run are not of the newest template.
+
+    Of a job it is ``3/10 done, 2 running``.
+    """
+    if each.service.spec.mode.is_job:
+        return f"{each.tasks_completed}/{each.tasks_desired} done, {each.tasks_running} running"
     old = each.tasks_running - each.tasks_current
     counts = f"{each.tasks_running}/{each.tasks_desired}"
     return f"{counts} ({old} outdated)" if old > 0 else counts
@@ -92,11 +99,11 @@ def port(each: PublishedPort) -> str:
 def present(tasks: Iterable[TaskSummary]) -> list[TaskSummary]:
     """Return what there is now: live tasks, and of each place at least the newest."""
     kept = []
-    seen: set[tuple[str, int, str]] = set()
+    seen: set[tuple[str, int, int, str]] = set()
     newest_first = sorted(tasks, key=lambda each: each.task.created_at, reverse=True)
     for each in newest_first:
         task = each.task
-        place = (task.service_id, task.slot, "" if task.slot else task.node_id)
+        place = (task.service_id, task.run, task.slot, "" if task.slot else task.node_id)
         if place not in seen or not task.status.state.finished:
             kept.append(each)
         seen.add(place)
@@ -125,6 +132,13 @@ def tasks(now: float, show_id: Id = short) -> Kind[TaskSummary]:
     )
 
 
+def tasks_of_runs(now: float, show_id: Id = short) -> Kind[TaskSummary]:
+    """Return the listing of a job's tasks, with the run that each is of."""
+    kind = tasks(now, show_id)
+    run = ("RUN", lambda each: str(each.task.run))
+    return dataclasses.replace(kind, columns=(kind.columns[0], run, *kind.columns[1:]))
+
+
 def _task_state(each: TaskSummary, now: float) -> str:
     status = each.task.status
     since = ago(status.at, now)
@@ -137,7 +151,7 @@ def task_error(each: TaskSummary) -> str:
     bad = code is not None and code != 0 and status.state.finished
     if bad and f"{code}" not in status.error:
         return f"exit code {code}" + (f": {status.error}" if status.error else "")
-    return status.error
+    return status.error or (f"waits for {each.waits_for}" if each.waits_for else "")
 
 
 def _task_row(each: TaskSummary) -> dict[str, Any]:
@@ -159,6 +173,8 @@ def _task_row(each: TaskSummary) -> dict[str, Any]:
         "container_id": task.status.container_id,
         "spec_version": task.spec_version,
         "failures": task.failures,
+        "run": task.run,
+        "waits_for": each.waits_for,
         "since": moment(task.status.at),
         "created_at": moment(task.created_at),
     }

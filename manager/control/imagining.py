@@ -2,7 +2,8 @@
 
 The rules are those of the reconcilers, once all has settled: a service has one live task in each
 place that ``manager.reconcilers.services`` wants, of its newest template; tasks of nodes that are
-down or drained want places elsewhere, except a global service's, which end with their node.
+down or drained want places elsewhere, except a global service's, which end with their node. Of a
+job that is new or changed the tasks come that its run begins with; else those count that it has.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,6 +29,7 @@ from cluster.model import (
     TaskStatus,
 )
 from manager.reconcilers import services
+from manager.reconcilers.jobs.facts import comes_to
 
 # Of services and tasks that exist only here: no real id has a space.
 _IMAGINED = "imagined "
@@ -116,7 +118,11 @@ def imagined(real: Real, wishes: Wishes) -> World:
     ending = 0
     for service in wanted:
         tasks = real.tasks.get(service.id, ())
-        kept, came = _settled(service, tasks, real.versions, nodes)
+        if service.spec.mode.is_job:
+            is_new = service is not real.services.get(service.id)
+            kept, came = _job(service, tasks, nodes, is_new=is_new)
+        else:
+            kept, came = _settled(service, tasks, real.versions, nodes)
         staying += kept
         arrivals += came
         moved = {arrival.task.id for arrival in came}
@@ -192,8 +198,36 @@ def _settled(
     return kept, came
 
 
+def _job(
+    service: Service, tasks: Sequence[Task], nodes: Mapping[NodeId, Node], *, is_new: bool
+) -> tuple[list[Task], list[Arrival]]:
+    """Return the tasks of a job that keep their places, and those that want one."""
+    spec = service.spec
+    is_global = spec.mode.is_global
+    if is_new and spec.job.schedule is None:
+        if is_global:
+            places = [str(node.id) for node in nodes.values() if comes_to(spec, node)]
+        else:
+            at_once = min(spec.job.max_concurrent or spec.job.completions, spec.job.completions)
+            places = [str(slot) for slot in range(1, at_once + 1)]
+        made = [_new_task(service, services.Place(place)) for place in places]
+        return [], [_arrival(service, task, nodes) for task in made]
+    kept: list[Task] = []
+    came: list[Arrival] = []
+    for task in tasks:
+        if not lifecycle.live(task):
+            continue
+        if is_global and not _is_open(nodes.get(task.node_id), task):
+            continue
+        if _has_place(task, nodes):
+            kept.append(task)
+        else:
+            came.append(_arrival(service, task, nodes))
+    return kept, came
+
+
 def _arrival(service: Service, task: Task, nodes: Mapping[NodeId, Node]) -> Arrival:
-    is_global = service.spec.mode is ServiceMode.GLOBAL
+    is_global = service.spec.mode.is_global
     wants = msgspec.structs.replace(
         task,
         spec_version=service.spec_version,
@@ -206,7 +240,7 @@ def _arrival(service: Service, task: Task, nodes: Mapping[NodeId, Node]) -> Arri
 
 
 def _new_task(service: Service, place: services.Place) -> Task:
-    is_global = service.spec.mode is ServiceMode.GLOBAL
+    is_global = service.spec.mode.is_global
     return Task(
         id=TaskId(f"{_IMAGINED}{service.id}.{place}"),
         service_id=service.id,

@@ -28,6 +28,7 @@ from cluster.model import (
 from cluster.validation import check_service
 from manager.control import services, summaries
 from manager.control.access import Access, Changes, Decision, as_stored
+from manager.control.dependencies import check_dependencies
 from manager.control.references import find_service, find_stack
 from manager.control.summaries import ServiceSummary
 from manager.view import View
@@ -84,7 +85,8 @@ class Rollouts:
         Raises:
             NotFoundError: there is no such version (any more).
             StateError: there is nothing to go back to.
-            InvalidError: a service is named twice, or the old spec cannot have as many replicas.
+            InvalidError: a service is named twice, or the old spec cannot have as many replicas,
+                or depends on what cannot be met any more.
         """
 
         def decide() -> Decision[list[RolledBack]]:
@@ -147,11 +149,17 @@ class Rollouts:
         self, chosen: Sequence[tuple[Service, int]], changes: Changes
     ) -> Decision[list[RolledBack]]:
         done: list[tuple[Service, int]] = []
+        specs = {
+            service.id: as_it_was(service, self._view.versions[service.id, number])
+            for service, number in chosen
+            if number
+        }
+        check_dependencies(self._view, list(specs.values()))
         for service, number in chosen:
             if not number:
                 done.append((service, 0))
                 continue
-            spec = as_it_was(service, self._view.versions[service.id, number])
+            spec = specs[service.id]
             check_service(spec)
             new, _ = services.replace(changes, service, spec, self._clock.now(), rolls_back=True)
             done.append((new, number))

@@ -6,12 +6,21 @@ from typing import TypeVar
 import msgspec
 
 from cluster.clock import Clock
-from cluster.errors import ConflictError, ExistsError, InvalidError
+from cluster.errors import ConflictError, ExistsError, InvalidError, StateError
 from cluster.ids import IdSource
-from cluster.model import Service, ServiceId, ServiceMode, ServiceSpec, ServiceVersion
+from cluster.model import (
+    Concurrency,
+    RunState,
+    Service,
+    ServiceId,
+    ServiceMode,
+    ServiceSpec,
+    ServiceVersion,
+)
 from cluster.validation import check_service
 from manager.control import summaries
 from manager.control.access import Access, Changes, Decision, as_stored
+from manager.control.dependencies import check_dependencies, with_restarts
 from manager.control.differences import differences
 from manager.control.references import find_service, find_stack
 from manager.control.summaries import ServiceSummary
@@ -68,6 +77,7 @@ class Services:
         def decide() -> Decision[Service]:
             if other := self._view.service_by_name(spec.name):
                 raise ExistsError(name_in_use(other))
+            check_dependencies(self._view, [spec])
             changes = Changes()
             create(changes, service)
             return Decision(changes, lambda revision: as_stored(service, revision))
@@ -90,7 +100,11 @@ class Services:
             old = find_service(self._view, reference)
             if old.version != version:
                 raise ConflictError(_has_changed(self._view, old, version))
-            return self._replace([(old, spec)], lambda services: services[0])
+            check_dependencies(self._view, [spec])
+            this, *others = with_restarts(self._view, [spec])
+            wanted = [(old, this)]
+            wanted += [(find_service(self._view, each.name), each) for each in others]
+            return self._replace(wanted, lambda services: services[0])
 
         return await self._access.change(decide)
 
@@ -98,11 +112,67 @@ class Services:
         """Set how many replicas services have, by reference; all of them or none.
 
         Raises:
-            InvalidError: a number out of range, a global service, or one named twice.
+            InvalidError: a number out of range, a global service, a job, or one named twice.
         """
 
         def decide() -> Decision[list[Service]]:
             return self._replace(scaled(self._view, replicas), lambda services: services)
+
+        return await self._access.change(decide)
+
+    async def run_job(self, reference: str) -> Service:
+        """Ask for a run of a job now; ``run_requests`` of the answer is the number of the request.
+
+        Raises:
+            InvalidError: the service is no job.
+            StateError: a run is under way, and the schedule forbids another one.
+        """
+
+        def decide() -> Decision[Service]:
+            service = _find_job(self._view, reference)
+            name, schedule = service.spec.name, service.spec.job.schedule
+            status = self._view.jobs.get(service.id)
+            under_way = (
+                [run for run in status.runs if run.state is RunState.RUNNING] if status else []
+            )
+            if under_way and schedule and schedule.concurrency is Concurrency.FORBID:
+                raise StateError(
+                    f"run {under_way[-1].number} of job '{name}' is under way, and its schedule"
+                    f" says concurrency: forbid; see `clusterctl job ps {name}`"
+                )
+            changes = Changes()
+            asked = msgspec.structs.replace(service, run_requests=service.run_requests + 1)
+            changes.save(asked)
+            return Decision(changes, lambda revision: as_stored(asked, revision))
+
+        return await self._access.change(decide)
+
+    async def suspend_job(self, reference: str, *, suspended: bool) -> Service:
+        """Let nothing of a job's schedule become due, or go on; that it is so already is fine.
+
+        Raises:
+            InvalidError: the service is no job, or has no schedule.
+            StateError: it shall go on, and its own schedule says that it is suspended.
+        """
+
+        def decide() -> Decision[Service]:
+            service = _find_job(self._view, reference)
+            name, schedule = service.spec.name, service.spec.job.schedule
+            if schedule is None:
+                raise InvalidError(f"job '{name}' has no schedule: there is nothing to suspend")
+            if schedule.suspended and not suspended:
+                raise StateError(
+                    f"job '{name}' was deployed with `suspended: true`: take that out of its"
+                    " compose file and deploy it"
+                )
+            changes = Changes()
+            if service.suspended is suspended:
+                return Decision(changes, lambda _: service)
+            asked = msgspec.structs.replace(
+                service, suspended=suspended, updated_at=self._clock.now()
+            )
+            changes.save(asked)
+            return Decision(changes, lambda revision: as_stored(asked, revision))
 
         return await self._access.change(decide)
 
@@ -137,7 +207,7 @@ def scaled(view: View, replicas: Mapping[str, int]) -> list[tuple[Service, Servi
     """Return services, named by reference, with their specs of so many replicas.
 
     Raises:
-        InvalidError: a number out of range, a global service, or one named twice.
+        InvalidError: a number out of range, a global service, a job, or one named twice.
     """
     wanted: dict[ServiceId, tuple[Service, ServiceSpec]] = {}
     for reference, count in replicas.items():
@@ -145,14 +215,21 @@ def scaled(view: View, replicas: Mapping[str, int]) -> list[tuple[Service, Servi
         if service.id in wanted:
             raise InvalidError(f"service '{service.spec.name}' is named twice")
         if service.spec.mode is not ServiceMode.REPLICATED:
-            raise InvalidError(
-                f"service '{service.spec.name}' is global: it runs once on every node that"
-                " complies and cannot be scaled"
-            )
+            raise InvalidError(_cannot_be_scaled(service.spec))
         spec = msgspec.structs.replace(service.spec, replicas=count)
         check_service(spec)
         wanted[service.id] = service, spec
     return list(wanted.values())
+
+
+def _find_job(view: View, reference: str) -> Service:
+    service = find_service(view, reference)
+    if not service.spec.mode.is_job:
+        raise InvalidError(
+            f"service '{service.spec.name}' is no job (it is {service.spec.mode.value}):"
+            " `clusterctl job ls` lists those"
+        )
+    return service
 
 
 def new_service(spec: ServiceSpec, service_id: ServiceId, now: float) -> Service:
@@ -204,6 +281,18 @@ def remove(changes: Changes, service: Service) -> None:
     """Remove a service and free its name; its tasks and versions go by and by."""
     changes.drop(service)
     changes.free_name(NAMES, service.spec.name)
+
+
+def _cannot_be_scaled(spec: ServiceSpec) -> str:
+    if spec.mode is ServiceMode.REPLICATED_JOB:
+        return (
+            f"service '{spec.name}' is a job: it has completions, not replicas, and is run anew"
+            f" when they change: `clusterctl service update --completions N {spec.name}`"
+        )
+    return (
+        f"service '{spec.name}' is global: it runs once on every node that complies and cannot be"
+        " scaled"
+    )
 
 
 def name_in_use(other: Service) -> str:

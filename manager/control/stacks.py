@@ -12,12 +12,14 @@ from enum import Enum
 import msgspec
 
 from cluster.clock import Clock
+from cluster.dependencies import dependents_first
 from cluster.errors import ExistsError, InvalidError
 from cluster.ids import IdSource
 from cluster.model import Service, ServiceId, ServiceSpec, Stack, StackId
 from cluster.validation import FLAWS_TOLD_MAX, check_name, check_service
 from manager.control import services, summaries
 from manager.control.access import Access, Changes, Decision, as_stored
+from manager.control.dependencies import check_dependencies, with_restarts
 from manager.control.references import find_stack
 from manager.control.summaries import StackSummary
 from manager.store.interface import OPERATIONS_MAX, Revision
@@ -104,7 +106,7 @@ class Stacks:
     def _decide_remove(self, reference: str) -> Decision[tuple[list[str], bool]]:
         stack = find_stack(self._view, reference)
         all_services = self._view.services_of_stack(stack.name)
-        together = all_services[:REMOVED_TOGETHER_MAX]
+        together = _dependents_first(all_services)[:REMOVED_TOGETHER_MAX]
         more = len(all_services) > len(together)
         changes = Changes()
         for service in together:
@@ -133,20 +135,21 @@ def decide_deploy(
     """
     changes = Changes()
     deployed: list[tuple[Service, DeployAction]] = []
-    asked_for = set()
-    for spec in specs:
-        asked_for.add(spec.name)
+    specs = _over_all(view, name, specs)
+    asked_for = {spec.name for spec in specs}
+    others = [s for s in view.services_of_stack(name) if s.spec.name not in asked_for]
+    leaving = {other.spec.name for other in others} if prune else set()
+    check_dependencies(view, specs, leaving)
+    for spec in with_restarts(view, specs, leaving):
         old = view.service_by_name(spec.name)
         if old is None:
             service = services.new_service(spec, ServiceId(new_id()), now)
             services.create(changes, service)
             deployed.append((service, DeployAction.CREATED))
         else:
-            kept = _over(old, spec, name)
-            service, changed = services.replace(changes, old, kept, now)
+            service, changed = services.replace(changes, old, spec, now)
             action = DeployAction.UPDATED if changed else DeployAction.UNCHANGED
             deployed.append((service, action))
-    others = [s for s in view.services_of_stack(name) if s.spec.name not in asked_for]
     if prune:
         for service in others:
             services.remove(changes, service)
@@ -179,6 +182,16 @@ def _save_stack(
         changes.save(msgspec.structs.replace(old, updated_at=now))
 
 
+def _dependents_first(all_services: Sequence[Service]) -> list[Service]:
+    """Return the services so that none is removed before another that depends on it."""
+    by_name = {service.spec.name: service for service in all_services}
+    edges = {
+        name: [each.service for each in service.spec.depends_on if each.service in by_name]
+        for name, service in by_name.items()
+    }
+    return [by_name[name] for name in dependents_first(edges)]
+
+
 def as_deployed(view: View, name: str, specs: Sequence[ServiceSpec]) -> list[ServiceSpec]:
     """Return *specs* as a deploy of the stack would store them.
 
@@ -186,8 +199,14 @@ def as_deployed(view: View, name: str, specs: Sequence[ServiceSpec]) -> list[Ser
         InvalidError, ExistsError: as the deploy itself.
     """
     _check(name, specs)
-    known = {spec.name: view.service_by_name(spec.name) for spec in specs}
-    return [_over(old, spec, name) if (old := known[spec.name]) else spec for spec in specs]
+    kept = _over_all(view, name, specs)
+    check_dependencies(view, kept)
+    return kept
+
+
+def _over_all(view: View, name: str, specs: Iterable[ServiceSpec]) -> list[ServiceSpec]:
+    known = ((view.service_by_name(spec.name), spec) for spec in specs)
+    return [_over(old, spec, name) if old is not None else spec for old, spec in known]
 
 
 def _over(old: Service, spec: ServiceSpec, stack: str) -> ServiceSpec:

@@ -1,15 +1,19 @@
 """What is shown of an object beside its own record: counted over the view, nothing stored."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from cluster.lifecycle import needs_replacing, occupies, wanted
+from cluster import dependencies
+from cluster.jobs import newest_begun
+from cluster.lifecycle import let_start, live, needs_replacing, occupies, wanted
 from cluster.model import (
+    JobStatus,
     ManagerId,
     Node,
     NodeId,
     Rollout,
+    RunState,
     Service,
     ServiceMode,
     Stack,
@@ -19,6 +23,7 @@ from cluster.model import (
 from cluster.resources import Resources
 from manager.control.references import node_name
 from manager.dispatch.open_session import HeardUsage
+from manager.reconcilers.dependents import world_of
 from manager.view import View
 
 
@@ -31,6 +36,8 @@ class ServiceSummary:
         tasks_running: that do, and should.
         tasks_current: of these, that run the newest template.
         rollout: where it stands; None before the first version ran well.
+        job: of a job; None before the leader has seen it.
+        tasks_completed: of a job's newest run: the completions so far.
     """
 
     service: Service
@@ -38,6 +45,8 @@ class ServiceSummary:
     tasks_running: int
     tasks_current: int
     rollout: Rollout | None = None
+    job: JobStatus | None = None
+    tasks_completed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +59,17 @@ class StackSummary:
 
 @dataclass(frozen=True, slots=True)
 class TaskSummary:
-    """A task with the names that people know things by; empty where a thing is gone."""
+    """A task with the names that people know things by; empty where a thing is gone.
+
+    Attributes:
+        waits_for: what other services must come to before it may start; empty if it may.
+    """
 
     task: Task
     service_name: str
     node_hostname: str
     image: str
+    waits_for: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +92,8 @@ class NodeSummary:
 
 def of_service(view: View, service: Service) -> ServiceSummary:
     """Count the tasks of a service."""
+    if service.spec.mode.is_job:
+        return _of_job(view, service)
     tasks = [task for task in view.tasks_of_service(service.id) if wanted(task)]
     running = [task for task in tasks if task.status.state is TaskState.RUNNING]
     newest = {
@@ -96,6 +112,26 @@ def of_service(view: View, service: Service) -> ServiceSummary:
     )
 
 
+def _of_job(view: View, service: Service) -> ServiceSummary:
+    status = view.jobs.get(service.id)
+    tasks = list(view.tasks_of_service(service.id))
+    running = sum(wanted(task) and task.status.state is TaskState.RUNNING for task in tasks)
+    run = newest_begun(status) if status else None
+    if run is None:
+        desired, completed = 0 if service.spec.mode.is_global else service.spec.job.completions, 0
+    elif run.state is not RunState.RUNNING:
+        desired, completed = run.completions, run.completed
+    else:
+        places: dict[int | NodeId, bool] = {}
+        for task in tasks:
+            if task.run == run.number:
+                is_done = task.status.state is TaskState.COMPLETE
+                place = task.slot or task.node_id
+                places[place] = places.get(place, False) or is_done
+        desired, completed = run.completions or len(places), sum(places.values())
+    return ServiceSummary(service, desired, running, running, job=status, tasks_completed=completed)
+
+
 def of_stack(view: View, stack: Stack) -> StackSummary:
     """Count the tasks of a stack's services."""
     services = [of_service(view, service) for service in view.services_of_stack(stack.name)]
@@ -107,8 +143,18 @@ def of_stack(view: View, stack: Stack) -> StackSummary:
     )
 
 
-def of_task(view: View, task: Task) -> TaskSummary:
-    """Name what *task* is of."""
+def waits_for(view: View, task: Task) -> str:
+    """Return what keeps a task from starting that other services must come to first."""
+    service = view.services.get(task.service_id)
+    if service is None or not live(task) or let_start(task):
+        return ""
+    return ", and for ".join(dependencies.waits_for(service, world_of(view), task.run))
+
+
+def of_task(
+    view: View, task: Task, waiting: Callable[[View, Task], str] = waits_for
+) -> TaskSummary:
+    """Name what *task* is of, and what it waits for."""
     version = view.version_of(task)
     service = view.services.get(task.service_id)
     spec = service.spec if service else None
@@ -117,6 +163,7 @@ def of_task(view: View, task: Task) -> TaskSummary:
         spec.name if spec else (version.spec.name if version else ""),
         node_name(view, task.node_id),
         version.spec.task.container.image if version else "",
+        waiting(view, task),
     )
 
 

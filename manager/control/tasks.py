@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from cluster.clock import Clock
 from cluster.errors import InternalError
-from cluster.lifecycle import wanted
-from cluster.model import NodeId, Task, TaskSpec, TaskState
+from cluster.lifecycle import let_start, live, wanted
+from cluster.model import NodeId, ServiceId, Task, TaskSpec, TaskState
 from manager.control import summaries
 from manager.control.access import Access
 from manager.control.explaining import Told, told
@@ -73,7 +73,8 @@ class Tasks:
             return list(_filtered(self._view, service, node, stack))
 
         tasks = [task for task in await self._access.read(listed) if ended or wanted(task)]
-        found = [summaries.of_task(self._view, task) for task in tasks]
+        waiting = _Waiting()
+        found = [summaries.of_task(self._view, task, waiting) for task in tasks]
         return sorted(
             found,
             key=lambda each: (
@@ -113,6 +114,21 @@ class Tasks:
         )
 
 
+class _Waiting:
+    """What tasks wait for, asked once for all that stand before the same gate."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[ServiceId, int], str] = {}
+
+    def __call__(self, view: View, task: Task) -> str:
+        if not live(task) or let_start(task):
+            return ""
+        gate = task.service_id, task.run
+        if gate not in self._known:
+            self._known[gate] = summaries.waits_for(view, task)
+        return self._known[gate]
+
+
 def _filtered(view: View, service: str, node: str, stack: str) -> Iterable[Task]:
     tasks: Iterable[Task] = view.tasks.values()
     if service:
@@ -142,7 +158,7 @@ def _told(view: View, task: Task, explanation: Explanation, now: float) -> str:
     if not wanted(task):
         return f"is being stopped {at if task.node_id else ''}".rstrip()
     if state >= TaskState.ASSIGNED:
-        waits = f"; {_until(task, now)}" if task.desired_state is TaskState.READY else ""
+        waits = f"; {_until(view, task, now)}" if task.desired_state is TaskState.READY else ""
         return f"is {state.value} {at}{waits}{error}"
     if view.leader is None:
         return "waits: no manager leads just now, so nothing is placed"
@@ -155,6 +171,8 @@ def _told(view: View, task: Task, explanation: Explanation, now: float) -> str:
     return f"waits: {'; '.join(map(str, explanation.counted))}"
 
 
-def _until(task: Task, now: float) -> str:
+def _until(view: View, task: Task, now: float) -> str:
+    if needed := summaries.waits_for(view, task):
+        return f"it waits for {needed}"
     seconds = task.start_after - now
     return f"it may start in {seconds:.1f} s" if seconds > 0 else "it is about to be started"

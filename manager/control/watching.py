@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from cluster.errors import ClusterError, InvalidError, OverloadedError, did_you_mean
 from cluster.model import (
     Cluster,
+    JobStatus,
     Manager,
     Node,
     Object,
@@ -39,10 +40,11 @@ KINDS: dict[str, type[Object]] = {
     "task": Task,
     "stack": Stack,
     "rollout": Rollout,
+    "job_status": JobStatus,
 }
 
 EVERY_KIND = tuple(KINDS.values())
-OF_STACKS = (Service, ServiceVersion, Rollout, Task, Stack)
+OF_STACKS = (Service, ServiceVersion, Rollout, JobStatus, Task, Stack)
 
 # Changes that wait for one reader: some 20 MB. A reader that far behind is better off anew.
 CHANGES_WAITING_MAX = 20_000
@@ -215,11 +217,11 @@ def _belonging(view: View, stack: str) -> Callable[[Object], bool]:
                 if version is not None and version.spec.stack == stack:
                     services.add(service_id)
                 return service_id in services
-            case Rollout(service_id=service_id):
+            case Rollout(service_id=service_id) | JobStatus(service_id=service_id):
                 service = view.services.get(service_id)
-                return service_id in services or (
-                    service is not None and service.spec.stack == stack
-                )
+                if service is not None and service.spec.stack == stack:
+                    services.add(service_id)
+                return service_id in services
         return True
 
     return belongs
@@ -236,4 +238,5 @@ def _everything(view: View) -> Iterator[Object]:
     yield from view.services.values()
     yield from view.versions.values()
     yield from view.rollouts.values()
+    yield from view.jobs.values()
     yield from view.tasks.values()

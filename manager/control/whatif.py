@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from cluster import constraints
 from cluster.errors import InvalidError
-from cluster.model import NodeId, ServiceMode, ServiceSpec, Strategy
+from cluster.model import NodeId, ServiceSpec, Strategy
 from manager.control import outlook
 from manager.control.access import Access
 from manager.control.imagining import Real, Wishes, imagined
@@ -126,7 +126,7 @@ def _names(view: View, asked: Asked) -> list[str]:
     names: list[str] = []
     for reference in asked.headroom:
         spec = new.get(reference) or find_service(view, reference).spec
-        if spec.mode is ServiceMode.GLOBAL:
+        if spec.mode.is_global:
             raise InvalidError(
                 f"service '{spec.name}' is global: it has one task on every node that complies,"
                 " so there is no room for more"

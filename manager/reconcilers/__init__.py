@@ -3,9 +3,12 @@
 | module       | decides                                                              |
 | ------------ | -------------------------------------------------------------------- |
 | services     | which tasks a service has, their restarts, rollouts of new versions  |
+| jobs         | which runs a job has, and their tasks                                |
+| removals     | when the tasks of a removed service are stopped                      |
 | scheduling   | which node a waiting task is bound to                                |
 | nodes        | which nodes can be reached; what becomes of the tasks of the others  |
 | reaper       | which finished tasks and old versions are forgotten                  |
+| dependents   | (pure) who is to be looked at when something others depend on changes |
 | restart      | (pure) whether and when a task that ended is replaced                |
 | loop, keyqueue | take what is due, plan, commit, again                              |
 | compaction   | how much of the store's history is kept                              |
@@ -22,9 +25,11 @@ from cluster.clock import Clock
 from cluster.ids import IdSource
 from manager.committer import Committer, Fence, FenceBrokenError
 from manager.reconcilers.compaction import compact_now_and_then
+from manager.reconcilers.jobs import JobReconciler
 from manager.reconcilers.loop import ReconcileLoop, Reconciler
 from manager.reconcilers.nodes import NodeReconciler
 from manager.reconcilers.reaper import Reaper
+from manager.reconcilers.removals import RemovalReconciler
 from manager.reconcilers.scheduling import SchedulingReconciler
 from manager.reconcilers.services import ServiceReconciler
 from manager.store import keys
@@ -58,6 +63,8 @@ async def lead(
     reconcilers: list[Reconciler[object]] = [
         NodeReconciler(view, clock),  # type: ignore[list-item]
         ServiceReconciler(view, IdSource(source), source.random, clock),  # type: ignore[list-item]
+        JobReconciler(view, IdSource(source), source.random),  # type: ignore[list-item]
+        RemovalReconciler(view, clock),  # type: ignore[list-item]
         SchedulingReconciler(view),  # type: ignore[list-item]
         Reaper(view),  # type: ignore[list-item]
     ]

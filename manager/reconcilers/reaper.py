@@ -2,7 +2,8 @@
 
 Of each place the newest finished tasks are kept, for people to look at and for the restart
 policy to count; what is to be removed goes as soon as it has ended. Versions stay while a task
-names them, and the newest few stay to be compared with and returned to.
+or a job's run that is remembered names them, and the newest few stay to be compared with and
+returned to.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,6 +13,7 @@ import msgspec
 
 from cluster.model import (
     ClusterSpec,
+    JobStatus,
     Rollout,
     Service,
     ServiceId,
@@ -39,15 +41,16 @@ class Facts:
     versions: Mapping[int, ServiceVersion]
     history_limit: int
     rollout: Rollout | None = None
+    job: JobStatus | None = None
 
 
 def plan(facts: Facts) -> Plan:
     """Return the removals that are due."""
     gone = [task for task in facts.tasks if _is_spent(task)]
-    places: dict[tuple[int, str], list[Task]] = {}
+    places: dict[tuple[int, int, str], list[Task]] = {}
     for task in facts.tasks:
         if task.desired_state < TaskState.REMOVE:
-            place = (task.slot, "" if task.slot else task.node_id)
+            place = (task.run, task.slot, "" if task.slot else task.node_id)
             places.setdefault(place, []).append(task)
     for history in places.values():
         history.sort(key=lambda task: (task.created_at, task.id), reverse=True)
@@ -79,6 +82,8 @@ def _old_versions(facts: Facts) -> list[Change]:
         needed |= {facts.service.spec_version, *newest, *_templates(facts.versions)}
         if rollout := facts.rollout:
             needed |= {rollout.spec_version, rollout.target, rollout.base, *rollout.healthy}
+        if job := facts.job:
+            needed |= {run.spec_version for run in job.runs}
     else:
         needed = set()
     return [
@@ -149,5 +154,6 @@ class Reaper:
                 },
                 history_limit=spec.task_history_limit,
                 rollout=self._view.rollouts.get(key),
+                job=self._view.jobs.get(key),
             )
         )

@@ -205,6 +205,20 @@ class ControlEdge(ControlServicer):
             service = await self._parts.rollouts.steer(request.service, action)
             return pb.SteerRolloutResponse(service=messages.service(service))
 
+    async def RunJob(self, request: pb.RunJobRequest, context: Context) -> pb.RunJobResponse:
+        async with refusals(context):
+            service = await self._parts.services.run_job(request.service)
+            return pb.RunJobResponse(service=messages.service(service))
+
+    async def SuspendJob(
+        self, request: pb.SuspendJobRequest, context: Context
+    ) -> pb.SuspendJobResponse:
+        async with refusals(context):
+            service = await self._parts.services.suspend_job(
+                request.service, suspended=request.suspended
+            )
+            return pb.SuspendJobResponse(service=messages.service(service))
+
     # --- tasks ---
 
     async def ListTasks(

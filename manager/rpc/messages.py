@@ -47,6 +47,8 @@ def service_summary(value: ServiceSummary) -> control_pb2.ServiceSummary:
         tasks_desired=value.tasks_desired,
         tasks_running=value.tasks_running,
         tasks_current=value.tasks_current,
+        job=codec.to_wire(value.job, types_pb2.JobStatus) if value.job else None,
+        tasks_completed=value.tasks_completed,
     )
     if value.rollout is not None:
         message.rollout.CopyFrom(codec.to_wire(value.rollout, types_pb2.Rollout))
@@ -85,6 +87,7 @@ def task_summary(value: TaskSummary) -> control_pb2.TaskSummary:
         service_name=value.service_name,
         node_hostname=value.node_hostname,
         image=value.image,
+        waits_for=value.waits_for,
     )
 
 
@@ -154,6 +157,7 @@ def task_summary_from(message: control_pb2.TaskSummary) -> TaskSummary:
         message.service_name,
         message.node_hostname,
         message.image,
+        message.waits_for,
     )
 
 

@@ -36,6 +36,10 @@ def rollout(service_id: ServiceId) -> str:
     return f"{PREFIX}rollouts/{service_id}"
 
 
+def job(service_id: ServiceId) -> str:
+    return f"{PREFIX}jobs/{service_id}"
+
+
 def task(task_id: TaskId) -> str:
     return f"{PREFIX}tasks/{task_id}"
 

@@ -28,6 +28,7 @@ from cluster.model import (
     Availability,
     Cluster,
     ClusterId,
+    JobStatus,
     Manager,
     ManagerId,
     Node,
@@ -252,6 +253,8 @@ class FakeControl(ControlServicer):
                 self.move(stopped, TaskState.SHUTDOWN)
         takers = [n for n in self.all(Node) if n.spec.availability is Availability.ACTIVE]
         for service in services.values():
+            if service.spec.mode.is_job:
+                continue  # a test says itself how its runs go
             held = {task.slot for task in self.tasks_of(service) if lifecycle.live(task)}
             for slot in range(1, service.spec.replicas + 1):
                 if slot not in held and takers:
@@ -416,6 +419,9 @@ class FakeControl(ControlServicer):
         rollout = self.objects.get(("Rollout", service.id))
         if rollout is not None:
             summary.rollout.CopyFrom(codec.to_wire(rollout, types_pb2.Rollout))
+        job = self.objects.get(("JobStatus", service.id))
+        if job is not None:
+            summary.job.CopyFrom(codec.to_wire(job, types_pb2.JobStatus))
         return summary
 
     def CreateService(self, request: Any, context: Any) -> Any:  # noqa: N802
@@ -461,6 +467,19 @@ class FakeControl(ControlServicer):
             return wire.ScaleServicesResponse(
                 services=[codec.to_wire(each, types_pb2.Service) for each in services]
             )
+
+    def RunJob(self, request: Any, context: Any) -> Any:  # noqa: N802
+        with self._answering("RunJob", context):
+            service = self.service(request.service)
+            asked: Service = self.put(replace(service, run_requests=service.run_requests + 1))
+            return wire.RunJobResponse(service=codec.to_wire(asked, types_pb2.Service))
+
+    def SuspendJob(self, request: Any, context: Any) -> Any:  # noqa: N802
+        with self._answering("SuspendJob", context):
+            service = self.service(request.service)
+            if service.suspended is not request.suspended:
+                service = self.put(replace(service, suspended=request.suspended))
+            return wire.SuspendJobResponse(service=codec.to_wire(service, types_pb2.Service))
 
     def RemoveServices(self, request: Any, context: Any) -> Any:  # noqa: N802
         with self._answering("RemoveServices", context):
@@ -671,6 +690,8 @@ def _key(value: Object) -> tuple[str, str]:
         return "ServiceVersion", f"{value.service_id}/{value.number}"
     if isinstance(value, Rollout):
         return "Rollout", value.service_id
+    if isinstance(value, JobStatus):
+        return "JobStatus", value.service_id
     return type(value).__name__, value.id  # type: ignore[attr-defined]
 
 

@@ -54,6 +54,7 @@ def obey(task: Task) -> TaskStatus | None:
     wanted = {
         TaskState.READY: TaskState.READY,
         TaskState.RUNNING: TaskState.RUNNING,
+        TaskState.COMPLETE: TaskState.COMPLETE,
     }.get(task.desired_state, TaskState.SHUTDOWN)
     if task.status.state.finished or task.status.state >= wanted:
         return None
@@ -117,11 +118,15 @@ class Leading:
         )
         return service_id
 
-    async def remove(self, name: str) -> None:
-        service = self.view.service_by_name(name)
-        assert service is not None
-        key = records.key_of(service)
-        await self.store.commit([Unchanged(key, service.version)], [Delete(key)])
+    async def remove(self, *names: str) -> None:
+        """Remove services in one transaction."""
+        services = [self.view.service_by_name(name) for name in names]
+        found = [service for service in services if service is not None]
+        assert len(found) == len(names)
+        await self.store.commit(
+            [Unchanged(records.key_of(service), service.version) for service in found],
+            [Delete(records.key_of(service)) for service in found],
+        )
 
     def tasks(self, name: str, *states: TaskState) -> list[Task]:
         service_id = ServiceId(f"id-{name}")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from cluster import lifecycle
+from cluster import dependencies, lifecycle
 from cluster.model import (
     Availability,
     FailureAction,
@@ -59,10 +59,12 @@ class World:
     Attributes:
         mono: the leader's monotonic clock; ``now`` is its wall clock.
         one_per_node: no node takes two tasks of the service.
+        is_gate_open: what the service depends on is as it asks.
     """
 
     mode: ServiceMode
     one_per_node: bool = False
+    is_gate_open: bool = True
     now: float = 1e6
     mono: float = 0.0
     tasks: dict[TaskId, Task] = field(default_factory=dict)
@@ -138,12 +140,23 @@ class World:
             seen=self.sightings.look(SERVICE, tasks, self.mono),
             held_seconds=self.held_seconds,
             fits_without=self.fits_without,
+            waits_for=self.waits_for(),
         )
         return services.plan(facts)
 
     def held_seconds(self, task_id: TaskId) -> float:
         since = self.held_since.get(task_id, self.ends_since.get(task_id, self.mono))
         return self.mono - since
+
+    def waits_for(self) -> tuple[str, ...]:
+        """Return what the current version waits for; nothing once one of its tasks was let go."""
+        assert self.service is not None
+        number = self.service.spec_version
+        is_through = any(
+            self.alike(task.spec_version, number) and dependencies.is_through(task)
+            for task in self.tasks.values()
+        )
+        return () if self.is_gate_open or is_through else ("service 'db' to be healthy",)
 
     def reap(self) -> list[Change]:
         facts = reaper.Facts(self.service, list(self.tasks.values()), {}, history_limit=2)
@@ -173,10 +186,12 @@ class World:
 
     def decide(self) -> float | None:
         """Plan the service, apply it, and hold the outcome against I7."""
-        before = Moment.of(self)
+        before, is_held = Moment.of(self), bool(self.waits_for())
         plan = self.plan()
         self.apply(plan.changes)
         self.check_rollout(before, plan.changes)
+        if is_held:
+            self.check_gate(before)
         return plan.look_again_seconds
 
     def schedule(self) -> None:
@@ -323,6 +338,19 @@ class World:
             )
             at_once = alone and (wanted == 1 or parallelism >= wanted)
             assert proven or at_once, (good, stopped)
+
+    def check_gate(self, before: "Moment") -> None:
+        """I9: nothing of the current version was let to start, and it took nothing away."""
+        assert self.service is not None
+        for task in self.tasks.values():
+            if self.alike(task.spec_version, self.service.spec_version):
+                assert not lifecycle.let_start(task), task
+        if self.rollout and self.alike(self.rollout.target, self.service.spec_version):
+            base = before.base or self.rollout.base
+            wanted = before.wanted
+            good = [t for t in before.running.values() if base and self.alike(t.spec_version, base)]
+            left = {task.id for task in Moment.of(self).running.values()}
+            assert len(good) > wanted or all(task.id in left for task in good)
 
     def alike(self, one: int, other: int) -> bool:
         was, shall = self.versions[one].spec.task, self.versions[other].spec.task

@@ -20,10 +20,12 @@ from cluster.compose.stack import Declared
 from cluster.kernel import CAPABILITIES
 from cluster.model import (
     Affinity,
+    Concurrency,
     ContainerSpec,
     DisruptionBudget,
     FailureAction,
     Healthcheck,
+    JobSpec,
     LogOptions,
     Mount,
     MountKind,
@@ -36,6 +38,7 @@ from cluster.model import (
     PullPolicy,
     RestartCondition,
     RestartPolicy,
+    Schedule,
     ServiceMode,
     ServiceSpec,
     SpreadPreference,
@@ -424,6 +427,31 @@ def placements(own: str, mode: ServiceMode) -> st.SearchStrategy[Placement]:
     )
 
 
+SCHEDULES = st.builds(
+    Schedule,
+    cron=st.sampled_from(["* * * * *", "30 2 1-7 * MON", "0 0 29 2 *"]),
+    time_zone=st.sampled_from(["UTC", "Europe/Vienna"]),
+    concurrency=st.sampled_from(Concurrency),
+    late_seconds_max=SECONDS,
+    suspended=st.booleans(),
+)
+JOB_RESTARTS = st.builds(
+    RestartPolicy, condition=st.sampled_from(RestartCondition), delay_seconds=SECONDS
+)
+
+
+def jobs(mode: ServiceMode) -> st.SearchStrategy[JobSpec]:
+    return st.builds(
+        JobSpec,
+        completions=st.just(1) if mode.is_global else st.integers(1, 1_000_000),
+        max_concurrent=COUNT,
+        retries=st.integers(-1, 100),
+        time_limit_seconds=SECONDS,
+        history=st.integers(0, 100),
+        schedule=st.none() | SCHEDULES,
+    )
+
+
 @st.composite
 def service_specs(draw: st.DrawFn) -> ServiceSpec:
     name = draw(NAME)
@@ -441,8 +469,11 @@ def service_specs(draw: st.DrawFn) -> ServiceSpec:
         labels=draw(PAIRS),
         mode=service_mode,
         replicas=replicas,
-        update=msgspec.structs.replace(draw(UPDATES), **canary),
-        rollback=draw(UPDATES),
+        update=UpdateConfig()
+        if service_mode.is_job
+        else msgspec.structs.replace(draw(UPDATES), **canary),
+        rollback=UpdateConfig() if service_mode.is_job else draw(UPDATES),
+        job=draw(jobs(service_mode)) if service_mode.is_job else JobSpec(),
         priority=draw(st.integers(-1000, 1000)),
         preempts=draw(st.booleans()),
         budget=DisruptionBudget(max_unavailable=draw(COUNT)),
@@ -464,7 +495,7 @@ def service_specs(draw: st.DrawFn) -> ServiceSpec:
             )
             if in_networks
             else (),
-            restart=draw(RESTARTS),
+            restart=draw(RESTARTS if not service_mode.is_job else JOB_RESTARTS),
             placement=draw(placements(f"demo_{name}", service_mode)),
         ),
     )

@@ -38,6 +38,7 @@ UPDATES = st.builds(
     canary=st.integers(0, 2),
     promote_after_seconds=st.sampled_from([0.0, 20.0]),
 )
+MODES = st.sampled_from([ServiceMode.REPLICATED, ServiceMode.GLOBAL])
 TAGS = st.sampled_from(GOOD + CRASHES + NO_IMAGE + HANGS)
 
 ACTIONS = st.one_of(
@@ -49,6 +50,7 @@ ACTIONS = st.one_of(
     st.tuples(st.just("return"), st.sampled_from(NODES)),
     st.tuples(st.just("pass"), st.floats(0, 40)),
     st.tuples(st.just("jump"), st.sampled_from([-3600.0, 3600.0])),
+    st.tuples(st.just("gate"), st.booleans()),
     st.tuples(st.just("leader")),
     st.tuples(st.just("obey")),
     st.tuples(st.just("step")),
@@ -85,6 +87,8 @@ def act(world: World, action: tuple[Any, ...]) -> None:
             world.wait(seconds)
         case ("jump", seconds):
             world.now += seconds
+        case ("gate", is_open):
+            world.is_gate_open = is_open
         case ("leader",):
             world.sightings = Sightings()
             world.held_since.clear()
@@ -101,7 +105,8 @@ def state(world: World) -> RolloutState | None:
 
 
 def heal(world: World) -> None:
-    """Bring every node back."""
+    """Bring every node back, and what the service depends on."""
+    world.is_gate_open = True
     for node_id in NODES:
         act(world, ("return", node_id))
         act(world, ("node", node_id, Availability.ACTIVE))
@@ -109,7 +114,7 @@ def heal(world: World) -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(
-    mode=st.sampled_from(ServiceMode),
+    mode=MODES,
     one_per_node=st.booleans(),
     first=UPDATES,
     last=UPDATES,
@@ -154,7 +159,7 @@ def test_any_history_keeps_its_promises_and_converges(
 
 @settings(max_examples=80, deadline=None)
 @given(
-    mode=st.sampled_from(ServiceMode),
+    mode=MODES,
     one_per_node=st.booleans(),
     replicas=st.integers(1, 3),
     tag=st.sampled_from(CRASHES + NO_IMAGE + HANGS),
@@ -198,6 +203,102 @@ def test_a_version_that_never_runs_ends_as_its_owner_wished(
             assert len(good) == places
         case FailureAction.CONTINUE:
             assert world.rollout.state is not RolloutState.PAUSED
+
+
+@settings(max_examples=60, deadline=None)
+@given(mode=MODES, one_per_node=st.booleans(), update=UPDATES, event=st.sampled_from(BAD_ENDS))
+def test_a_version_that_waits_for_others_has_not_failed_and_takes_nothing_away(
+    *, mode: ServiceMode, one_per_node: bool, update: UpdateConfig, event: TaskState
+) -> None:
+    """However long it waits: what runs goes on, and is replaced by its like."""
+    update = replace(update, canary=0, progress_deadline_seconds=60.0, max_failure_ratio=0.0)
+    world = World(mode, one_per_node)
+    world.submit(world.spec(3, "1", update))
+    world.settle()
+    world.is_gate_open = False
+    world.submit(world.spec(3, "2", update))
+    world.run(70)
+    act(world, ("end", 0, event))
+    world.run(70)
+    assert [world.tag(task) for task in world.running()] == ["1"] * 3
+    assert state(world) is RolloutState.UPDATING
+    world.is_gate_open = True
+    world.settle()
+    assert state(world) is RolloutState.COMPLETED
+    assert [world.tag(task) for task in world.running()] == ["2"] * 3
+
+
+@given(mode=MODES, deadline=st.sampled_from([0.0, 60.0]))
+def test_a_first_version_is_prepared_and_waits_for_others(
+    mode: ServiceMode, deadline: float
+) -> None:
+    update = UpdateConfig(progress_deadline_seconds=deadline)
+    world = World(mode)
+    world.is_gate_open = False
+    world.submit(world.spec(3, "3", update))
+    world.submit(world.spec(3, "1", update))
+    world.run(100)
+    assert [task.status.state for task in world.tasks.values()] == [TaskState.READY] * 3
+    world.is_gate_open = True
+    world.settle()
+    assert state(world) is RolloutState.COMPLETED
+
+
+def test_an_update_whose_gate_shuts_again_takes_nothing_away() -> None:
+    update = UpdateConfig(parallelism=2)
+    world = World(ServiceMode.REPLICATED)
+    world.submit(world.spec(3, "1", update))
+    world.settle()
+    world.submit(world.spec(3, "2", update))
+    world.step()
+    assert sum(world.tag(task) == "2" for task in world.tasks.values()) == 2  # to be prepared
+    world.is_gate_open = False
+    world.run(20)
+    assert [world.tag(task) for task in world.running()] == ["1"] * 3
+    assert not world.plan().changes
+    world.is_gate_open = True
+    world.settle()
+    assert [world.tag(task) for task in world.running()] == ["2"] * 3
+
+
+def test_a_task_that_is_prepared_and_waits_for_others_is_not_stuck() -> None:
+    update = UpdateConfig(parallelism=0, monitor_seconds=500.0, progress_deadline_seconds=60.0)
+    world = World(ServiceMode.REPLICATED)
+    world.submit(world.spec(2, "1", update))
+    world.settle()
+    world.submit(world.spec(2, "2", update))
+    world.run(20)
+    assert [world.tag(task) for task in world.running()] == ["2"] * 2
+    world.is_gate_open = False
+    world.submit(world.spec(2, "1", update))  # nothing of it runs any more, and no base is needed
+    act(world, ("end", 1, TaskState.FAILED))
+    world.run(100)
+    assert [world.tag(task) for task in world.running()] == ["2"]
+    assert world.rollout is not None
+    assert world.rollout.failed == ()
+    world.is_gate_open = True
+    world.step()
+    assert world.rollout.failed == ()
+    world.settle()
+    assert [world.tag(task) for task in world.running()] == ["1"] * 2
+
+
+def test_who_is_returned_to_waits_for_nobody() -> None:
+    """The version that ran well was through its gate; that of the one that failed is shut."""
+    update = UpdateConfig(parallelism=0, failure_action=FailureAction.ROLLBACK)
+    world = World(ServiceMode.REPLICATED)
+    world.submit(world.spec(2, "1", update))
+    world.settle()
+    world.submit(world.spec(2, "4", update))
+    world.is_gate_open = False
+    world.step()
+    world.is_gate_open = True
+    world.settle()
+    assert state(world) is RolloutState.ROLLED_BACK
+    world.is_gate_open = False
+    act(world, ("end", 0, TaskState.FAILED))
+    world.run(30)
+    assert [world.tag(task) for task in world.running()] == ["1"] * 2
 
 
 @settings(max_examples=40, deadline=None)

@@ -9,7 +9,7 @@ from tests.simulator.mutations import MUTATIONS, Mutation, planted
 from tests.simulator.simulation import Scale, simulate
 
 RUN = Scale(hours=0.5)
-SHORT = ("lease-too-long", "never-steps-down", "applied-twice")
+SHORT = ("no-gate", "lease-too-long", "never-steps-down", "applied-twice")
 
 # The first should do. A change elsewhere may give each seed another story; one of so many will do.
 SEEDS = 8

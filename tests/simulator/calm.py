@@ -13,13 +13,16 @@ from cluster import lifecycle
 from cluster.constraints import NodeFacts, matches, parse
 from cluster.invariants import Place, State
 from cluster.invariants.binding import fits, is_allowed
+from cluster.invariants.gates import waits
 from cluster.invariants.nodes import ports_have_one_holder
+from cluster.jobs import newest_begun
 from cluster.model import (
     Availability,
     Node,
     NodeState,
     RestartCondition,
     RolloutState,
+    RunState,
     Service,
     ServiceMode,
     SessionState,
@@ -32,7 +35,7 @@ UNDER_WAY = (RolloutState.UPDATING, RolloutState.ROLLING_BACK)
 HALTED = (RolloutState.PAUSED, RolloutState.ROLLBACK_PAUSED)
 
 # Of objects that a view has, as ``State`` names them too.
-KINDS = ("tasks", "nodes", "services", "versions", "stacks")
+KINDS = ("tasks", "nodes", "services", "versions", "stacks", "jobs")
 
 
 def unfinished(
@@ -49,13 +52,17 @@ def unfinished(
     leaders = (each.server for each in managers.values() if each.leads and each.server)
     rollouts = next((leader.view.rollouts for leader in leaders), {})
     for service in state.services.values():
+        if service.spec.mode.is_job:
+            yield from _job(state, service)
+            continue
         missing = list(_service(state, service))
         yield from missing
         rollout = rollouts.get(service.id)
         if rollout and rollout.state not in HALTED:
             yield from _failed_successors(state, service, rollout.target)
-        # Where a task waits for room the rollout waits too, up to its deadline.
-        if not missing and _all_well(state, service) and rollout and rollout.state in UNDER_WAY:
+        # Where a task waits for room, or for another service, the rollout waits too.
+        is_held = waits(state, service) or not _all_well(state, service)
+        if not missing and not is_held and rollout and rollout.state in UNDER_WAY:
             yield f"the rollout of {service.spec.name} is {rollout.state.value}", (service.id,)
     for task in state.tasks.values():
         if not lifecycle.wanted(task) and not task.status.state.finished:
@@ -105,10 +112,32 @@ def _service(state: State, service: Service) -> Iterator[tuple[str, tuple[str, .
                 continue
         if status.finished and not _may_be_replaced(state, service, task):
             continue
+        if task.desired_state is TaskState.READY and waits(state, service):
+            continue  # what it waits for is looked at by itself
         yield (
             f"{state.called(task)} is {status.value} to be {task.desired_state.value}",
             (task.id, service.id, task.node_id),
         )
+
+
+def _job(state: State, service: Service) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield what a job has still to do; that a run has failed is an end too."""
+    name, status = service.spec.name, state.jobs.get(service.id)
+    if status is None or status.spec_version != service.spec_version:
+        yield f"job {name} was not looked at", (service.id,)
+        return
+    if status.requests_done != service.run_requests:
+        yield f"job {name} was not run as often as asked for", (service.id,)
+    run = newest_begun(status)
+    if run is None:
+        yield f"job {name} has no run", (service.id,)
+    elif run.state is RunState.RUNNING and not waits(state, service):
+        live = [task for task in state.of_service(service.id) if lifecycle.live(task)]
+        is_stuck = live and not any(
+            task.status.state > TaskState.PENDING or _finds_room(state, task) for task in live
+        )
+        if not is_stuck:
+            yield f"run {run.number} of job {name} goes on", (service.id,)
 
 
 def _failed_successors(

@@ -15,6 +15,7 @@ from cluster.clock import Clock
 from cluster.model import NodeId, TaskId
 from tests.fakes.runtime import FakeEngine, FakeRuntime, Held, Program
 from tests.simulator.loop import Process, SimulatorLoop
+from tests.simulator.workload import BATCHES
 
 
 class Watcher(Protocol):
@@ -88,9 +89,9 @@ class Engine(FakeEngine):
         super().remove(held)
 
     def steady(self) -> None:
-        """Let everything that runs go on running: the faults are over."""
+        """Let everything that runs go on running, but for jobs: the faults are over."""
         for held in self._held.values():
-            if held.seen.alive:
+            if held.seen.alive and held.spec.container.image not in BATCHES:
                 self._drop_timers(held)
                 if held.seen.health is Health.STARTING:
                     self.set_health(held.seen.id, Health.HEALTHY)

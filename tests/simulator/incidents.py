@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from tests.simulator.workload import ZONES, Wish, drawn
+from tests.simulator.workload import ZONES, Wish, drawn, drawn_shop
 
 Params = dict[str, int | float | str | bool]
 
@@ -45,6 +45,7 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 SERVICES = 10
 STACKS = 2
 STACK_SERVICES = 4
+SHOP = "shop"  # the stack whose services depend on each other
 
 
 def service_name(number: int) -> str:
@@ -279,6 +280,20 @@ def remove_stack(draw: Drawer) -> Incident:
     return draw.ask("remove_stack", stack=f"k{draw.source.randrange(STACKS)}")
 
 
+def deploy_shop(draw: Drawer) -> Incident:
+    wishes = drawn_shop(draw.source, SHOP)
+    changes = [draw.updated(wish) if draw.source.random() < 0.7 else wish for wish in wishes]
+    return draw.ask("deploy", *changes, stack=SHOP, prune=False)
+
+
+def run_job(draw: Drawer) -> Incident:
+    return draw.ask("run_job", name=f"{SHOP}_migrate")
+
+
+def remove_shop(draw: Drawer) -> Incident:
+    return draw.ask("remove_stack", stack=SHOP)
+
+
 def set_node(draw: Drawer) -> Incident:
     availability = draw.source.choice(("active", "active", "drain", "pause"))
     return draw.ask("set_node", node=draw.agent(), availability=availability)
@@ -326,6 +341,9 @@ KINDS: Sequence[tuple[Draw, float]] = (
     (remove_service, 2),
     (deploy_stack, 3),
     (remove_stack, 1),
+    (deploy_shop, 4),
+    (run_job, 1.5),
+    (remove_shop, 0.7),
     (set_node, 5),
     (label_node, 2),
     (remove_node, 1.5),

@@ -11,9 +11,11 @@ from collections.abc import Iterable, Iterator
 from agent.runtime import labels
 from agent.runtime.interface import Container, Health
 from cluster import invariants
-from cluster.invariants import Breach, Name, Place, State, Step
+from cluster.invariants import Breach, Gates, Name, Place, State, Step
 from cluster.lifecycle import occupies, wanted
 from cluster.model import (
+    NO_NODE,
+    JobStatus,
     Manager,
     ManagerId,
     Node,
@@ -60,6 +62,7 @@ class Judge:
 
     def __init__(self, loop: SimulatorLoop, trace: Trace) -> None:
         self.state = State(with_names=True)
+        self._gates = Gates(self.state)
         self.sessions: dict[NodeId, Session] = {}
         self.managers: dict[ManagerId, Manager] = {}
         self.leader: KeyValue | None = None
@@ -125,6 +128,9 @@ class Judge:
         if steps or names:
             self.decisions += any(map(_is_decided, steps))
             self.found_all(invariants.after(self.state, steps, names))
+            for step in steps:
+                self._gates.note(step)
+            self.found_all(self._gates.breaches(steps))
             self.found_all(self._released_in_time(steps))
             self.found_all(self._not_busy(steps))
             self.found_all(self._ends_are_true(steps))
@@ -240,15 +246,22 @@ class Judge:
     def _not_busy(self, steps: Iterable[Step]) -> Iterator[Breach]:
         """I17: nothing is made over and over without a pause."""
         for old, new in steps:
-            if old is not None or not isinstance(new, Task):
+            place = _where_made(old, new)
+            if place is None:
                 continue
-            made = self._made.setdefault(Place.of(new), deque())
+            made = self._made.setdefault(place, deque())
             made.append(self._loop.now)
             while made[0] < self._loop.now - MINUTE_SECONDS:
                 made.popleft()
             if len(made) > TASKS_A_MINUTE_MAX:
-                text = f"{self.state.called(new)} is the {len(made)}th of its place in a minute"
-                yield Breach("I17", (new.id, new.service_id), text)
+                what = self.state.service_called(place.service_id)
+                where = (
+                    f"place {place.slot or place.node_id}"
+                    if place.slot or place.node_id
+                    else "runs"
+                )
+                text = f"{what} has got {len(made)} in a minute for {where}"
+                yield Breach("I17", (place.service_id,), text)
 
     def _ends_are_true(self, steps: Iterable[Step]) -> Iterator[Breach]:
         """I10: a task whose container runs has not ended, unless its node was lost."""
@@ -360,6 +373,17 @@ class Judge:
         self.found(Breach("I11", (container.task_id, node_id), text))
 
 
+def _where_made(old: Object | None, new: Object | None) -> Place | None:
+    """Return where there is something new: a task in its place, or a run of a job in none."""
+    match old, new:
+        case None, Task():
+            return Place.of(new)
+        case None | JobStatus(), JobStatus():
+            before = old.runs_made if isinstance(old, JobStatus) else 0
+            return Place(new.service_id, 0, NO_NODE) if new.runs_made > before else None
+    return None
+
+
 def _is_decided(step: Step) -> bool:
     match step:
         case (Node() as old, Node() as new):
@@ -392,6 +416,8 @@ def _is_the_leaders(step: Step) -> bool:
             return old.status != new.status
         case ServiceVersion(), None:
             return True
+        case (_, JobStatus()) | (JobStatus(), None):
+            return True
     return False
 
 
@@ -401,7 +427,7 @@ def _ids(value: Object) -> tuple[str, ...]:
             return (value.id, value.service_id, value.node_id)
         case Session():
             return (value.node_id,)
-        case ServiceVersion():
+        case ServiceVersion() | JobStatus():
             return (value.service_id,)
     return (str(getattr(value, "id", "")),)
 
@@ -428,6 +454,9 @@ def _described(step: Step, state: State) -> str:
             return f"node {value.description.hostname} {value.status.state.value}, {asked}"
         case ServiceVersion():
             return f"version {value.number} of {value.spec.name} {'goes' if gone else 'comes'}"
+        case JobStatus():
+            runs = ", ".join(f"run {run.number} {run.state.value}" for run in value.runs)
+            return f"job {state.service_called(value.service_id)}{' forgotten' if gone else ''}: {runs}"
     return f"{type(value).__name__.lower()} {'goes' if gone else 'is written'}"
 
 

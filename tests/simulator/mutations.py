@@ -18,6 +18,7 @@ from agent.observed import Observed
 from agent.outbox import Outbox
 from agent.session import Session as AgentSession
 from agent.worker import Worker
+from cluster import dependencies
 from cluster.model import NodeState, NodeStatus, Session, Task, TaskState, TaskStatus
 from manager import view as views
 from manager.committer import Change, Committer
@@ -27,7 +28,8 @@ from manager.dispatch import statuses
 from manager.dispatch.assignments import Assignments
 from manager.election import Leadership
 from manager.membership import HeldLease
-from manager.reconcilers import nodes, reaper, restart
+from manager.reconcilers import jobs, nodes, reaper, restart
+from manager.reconcilers.jobs import runs
 from manager.reconcilers.loop import Plan
 from manager.reconcilers.services import tasks
 from manager.reconcilers.services.places import Stand
@@ -408,7 +410,30 @@ def blind_between_hints() -> Sequence[Patch]:
     return ((Worker, "_list", list_after_breaks_only),)
 
 
+def nothing_is_waited_for() -> Sequence[Patch]:
+    return [(dependencies, "waits_for", lambda *_: [])]
+
+
+def requests_for_runs_forgotten() -> Sequence[Patch]:
+    real = runs.next_status
+
+    def next_status(facts: Any) -> Any:
+        status, why = real(facts)
+        return msgspec.structs.replace(status, requests_done=0), why
+
+    return [(jobs, "next_status", next_status)]
+
+
 MUTATIONS: Sequence[Mutation] = (
+    Mutation(
+        "no-gate", "a service does not wait for what it depends on", nothing_is_waited_for, ("I9",)
+    ),
+    Mutation(
+        "run-again",
+        "the leader forgets that it has answered a request for a run",
+        requests_for_runs_forgotten,
+        ("I17",),
+    ),
     Mutation("no-fencing", "a deposed leader's writes commit", no_fencing, ("I4", "I2")),
     Mutation(
         "lease-too-long",
@@ -430,6 +455,7 @@ MUTATIONS: Sequence[Mutation] = (
         "a timed-out write is applied after it was decided anew",
         timed_out_write_applied_twice,
         ("I2",),
+        seed=11,
     ),
     Mutation(
         "relist-keeps", "a relist does not remove what is gone", relist_keeps_what_is_gone, ("I13",)

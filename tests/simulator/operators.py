@@ -99,6 +99,10 @@ class Operators:
         for service in answer.services:
             self._receipt(service)
 
+    async def _run_job(self, stub: Any, *, name: str) -> None:
+        request = pb.RunJobRequest(service=name)
+        self._receipt((await stub.RunJob(request, timeout=PATIENCE_SECONDS)).service)
+
     async def _remove(self, stub: Any, *, name: str) -> None:
         found = await stub.GetService(pb.GetServiceRequest(service=name), timeout=PATIENCE_SECONDS)
         service_id = found.service.service.id

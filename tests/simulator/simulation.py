@@ -27,7 +27,16 @@ from tests.simulator.hosts import AgentStation, ManagerStation, World
 from tests.simulator.incidents import SERVICES, Drawer, Incident, service_name
 from tests.simulator.operators import Operators
 from tests.simulator.trace import TraceEvent
-from tests.simulator.workload import ABSENT, IMAGES, PROGRAMS, WELL, ZONES, drawn, host_info
+from tests.simulator.workload import (
+    ABSENT,
+    BATCHES,
+    IMAGES,
+    PROGRAMS,
+    WELL,
+    ZONES,
+    drawn,
+    host_info,
+)
 
 HOUR = 3600.0
 
@@ -55,10 +64,10 @@ LOST_SLACK_SECONDS = 16.0
 # goes wrong goes wrong at any pace.
 PERIODS_SECONDS = (1.0, 5.0, 5.0, 10.0, 10.0, 20.0, 20.0)
 
-# A healed cluster's programs: they run on, whatever they did before.
+# A healed cluster's programs: they run on, whatever they did before, but for those of jobs.
 HEALED = {
     name: Program(health=WELL) if each.health else Program() for name, each in PROGRAMS.items()
-}
+} | {name: PROGRAMS[name] for name in BATCHES}
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,10 @@ import msgspec
 from agent.runtime.interface import EngineInfo, Health
 from cluster.model import (
     ContainerSpec,
+    Dependency,
+    DependencyCondition,
     FailureAction,
+    JobSpec,
     NetworkAttachment,
     Placement,
     Platform,
@@ -40,7 +43,12 @@ PROGRAMS: Mapping[Hashable, Program] = {
     "ill": Program(health=(*WELL, (60.0, Health.UNHEALTHY))),
     "job": Program(runs_seconds=30.0),
     "broken": Program(runs_seconds=0.1, exit_code=127),
+    "batch": Program(runs_seconds=20.0),
+    "bad-batch": Program(runs_seconds=5.0, exit_code=1),
 }
+
+# What comes to its end in a healed cluster too.
+BATCHES = ("batch", "batch", "bad-batch")
 
 ABSENT = "absent"  # an image that is in no registry while there is a storm
 
@@ -60,6 +68,9 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         number: raised by an update that changes nothing else.
         port: published on the host; 0: none.
+        is_job: one of so many completions as ``replicas``.
+        retries: of each completion of a job.
+        needs, condition_needed: a service of the same stack that it depends on, and how.
     """
 
     name: str
@@ -81,14 +92,25 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     condition: str = "any"
     grace_seconds: float = 10.0
     number: int = 0
+    is_job: bool = False
+    at_a_time: int = 0
+    retries: int = 3
+    needs: str = ""
+    condition_needed: str = "service_started"
 
     def spec(self) -> ServiceSpec:
         name = f"{self.stack}_{self.name}" if self.stack else self.name
         return ServiceSpec(
             name=name,
             stack=self.stack,
-            mode=ServiceMode.GLOBAL if self.is_global else ServiceMode.REPLICATED,
-            replicas=self.replicas,
+            mode=self._mode(),
+            replicas=1 if self.is_job else self.replicas,
+            job=JobSpec(
+                completions=self.replicas, max_concurrent=self.at_a_time, retries=self.retries
+            )
+            if self.is_job
+            else JobSpec(),
+            depends_on=self._depends_on(),
             update=UpdateConfig(
                 parallelism=self.parallelism,
                 order=UpdateOrder.START_FIRST if self.start_first else UpdateOrder.STOP_FIRST,
@@ -115,6 +137,17 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
                 ),
             ),
         )
+
+    def _mode(self) -> ServiceMode:
+        if self.is_job:
+            return ServiceMode.REPLICATED_JOB
+        return ServiceMode.GLOBAL if self.is_global else ServiceMode.REPLICATED
+
+    def _depends_on(self) -> tuple[Dependency, ...]:
+        if not self.needs:
+            return ()
+        condition = DependencyCondition(self.condition_needed)
+        return (Dependency(service=f"{self.stack}_{self.needs}", condition=condition),)
 
 
 def drawn(source: random.Random, name: str, *, stack: str = "", steady: bool = False) -> Wish:
@@ -143,6 +176,46 @@ def drawn(source: random.Random, name: str, *, stack: str = "", steady: bool = F
         condition="on-failure" if program == "job" else "any",
         grace_seconds=source.choice(GRACE_SECONDS),
     )
+
+
+def drawn_shop(source: random.Random, stack: str) -> list[Wish]:
+    """Return services that start one after the other, with a job among them."""
+    db = Wish(
+        name="db",
+        stack=stack,
+        program=source.choice((*STEADY, "ill", "broken")),
+        replicas=source.randint(1, 3),
+        failure_action=source.choice(("pause", "continue", "rollback")),
+    )
+    job = Wish(
+        name="migrate",
+        stack=stack,
+        program=source.choice(BATCHES),
+        replicas=source.randint(1, 4),
+        is_job=True,
+        at_a_time=source.choice((0, 1, 2)),
+        retries=source.choice((0, 2, 5)),
+        condition="on-failure",
+        delay_seconds=source.choice((0.0, 5.0)),
+        needs="db",
+        condition_needed=source.choice(("service_started", "service_healthy")),
+    )
+    web = Wish(
+        name="web",
+        stack=stack,
+        program=source.choice(STEADY),
+        replicas=source.randint(1, 6),
+        start_first=source.random() < 0.3,
+        failure_action=source.choice(("pause", "continue", "rollback")),
+        needs=source.choice(("db", "migrate")),
+    )
+    completed = DependencyCondition.COMPLETED.value
+    how = (
+        completed
+        if web.needs == "migrate"
+        else source.choice(("service_started", "service_healthy"))
+    )
+    return [db, job, msgspec.structs.replace(web, condition_needed=how)]
 
 
 def host_info(name: str, source: random.Random) -> EngineInfo:

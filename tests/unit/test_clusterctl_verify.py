@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 
 from cluster.model import (
     ContainerSpec,
+    Dependency,
     Node,
     NodeDescription,
     NodeId,
@@ -132,6 +133,20 @@ def test_what_is_ahead_of_the_rest_is_judged_with_it() -> None:
     verification.apply(news(ended, revision=5))
     assert verification.conclude().breaches == ()
     assert invariants(verified(WELL, news(successor, revision=5))) == ["I2"]
+
+
+def test_who_starts_before_what_it_needs_is_found() -> None:
+    needs = replace(SPEC, name="needs", depends_on=(Dependency(service="web"),))
+    version = ServiceVersion(service_id=ServiceId("s2"), number=1, spec=needs, version=4)
+    waiting = Service(id=version.service_id, spec=needs, version=4)
+    first = replace(task("t9", 1, TaskState.NEW, 5, on=""), service_id=waiting.id)
+    report = verified(WELL, news(waiting, version, revision=4), news(first, revision=5))
+    assert invariants(report) == ["I9"], "one of two replicas runs"
+    both = task("t2", 2, TaskState.RUNNING, 4)
+    assert invariants(verified(WELL, news(both, waiting, version, first, revision=5))) == []
+    assert (
+        invariants(verified(whole(NODE, *WELL.changed, waiting, version, first, revision=5))) == []
+    )
 
 
 def test_of_what_passes_between_two_looks_only_the_result_is_judged() -> None:

@@ -128,6 +128,75 @@ def test_a_bad_key_of_a_service(keys: str, expected: str) -> None:
     assert problems(SERVICE + keys + "\n") == [f"a.yaml:{expected}"]
 
 
+JOB = "services:\n  web:\n    image: web\n    deploy: {mode: replicated-job, restart_policy: {max_attempts: 2}}\n    x-shoal:\n      "
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ("schedule: 0 0 30 2 *", "6:17: services.web.x-shoal.schedule.cron: never fires: '0 0 30 2 *' asks for a day 30 in month 2, which has none"),
+        ("schedule: 0 0 * *", "6:17: services.web.x-shoal.schedule.cron: must be five fields, minute, hour, day of the month, month, day of the week, such as '30 2 * * *'; '0 0 * *' has 4"),
+        ("schedule: 0 24 * * *", "6:17: services.web.x-shoal.schedule.cron: '24' is no hour, in '0 24 * * *'"),
+        ("schedule: {cron: 0 2 * * *, time_zone: Europe/Viena}", "6:46: services.web.x-shoal.schedule.time_zone: there is no time zone 'Europe/Viena'; did you mean 'Europe/Vienna'?"),
+        ("schedule: {time_zone: UTC}", "6:17: services.web.x-shoal.schedule: expected cron: a line such as 30 2 * * *"),
+        ("schedule: {cron: 0 2 * * *, concurrency: forbidden}", "6:48: services.web.x-shoal.schedule.concurrency: expected allow or forbid or replace, found 'forbidden'; did you mean 'forbid'?"),
+        ("job: {retries: -2}", "6:22: services.web.x-shoal.job.retries: is -2, but the restart policy says 2 attempts; keep one"),
+        ("job: {history: 101}", "6:22: services.web.x-shoal.job.history: must be 0 to 100, is 101"),
+        ("job: {max_concurent: 1}", "6:13: services.web.x-shoal.job.max_concurent: unknown key; did you mean 'max_concurrent'?"),
+    ],
+)  # fmt: skip
+def test_a_bad_key_of_a_job(keys: str, expected: str) -> None:
+    assert problems(JOB + keys) == [f"a.yaml:{expected}"]
+
+
+def test_a_service_that_is_no_job_has_no_schedule() -> None:
+    text = "services: {web: {image: web, x-shoal: {schedule: '* * * * *'}}}"
+    assert problems(text) == [
+        (
+            "a.yaml:1:40: services.web.x-shoal.schedule: is only for jobs (deploy.mode:"
+            " replicated-job), not for mode: replicated"
+        )
+    ]
+
+
+DEPENDS = """
+services:
+  a: {image: x, depends_on: [b]}
+  b:
+    image: x
+    depends_on:
+      c: {condition: service_healthy}
+  c: {image: x, depends_on: {%s}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ("a: {}", "3:30: services.a.depends_on.b: services depend on each other in a circle: a (a.yaml:3:30) -> b (a.yaml:7:7) -> c (a.yaml:8:30) -> a"),
+        ("c: {}", "8:30: services.c.depends_on.c: services depend on each other in a circle: c (a.yaml:8:30) -> c"),
+        ("bb: {}", "8:30: services.c.depends_on.bb: there is no service 'bb' in this stack; did you mean 'b'?"),
+        ("b: {condition: started}", "8:45: services.c.depends_on.b.condition: expected service_started or service_healthy or service_completed_successfully, found 'started'; did you mean 'service_started'?"),
+    ],
+)  # fmt: skip
+def test_services_wait_for_what_can_be(keys: str, expected: str) -> None:
+    assert f"a.yaml:{expected}" in problems(DEPENDS % keys)
+
+
+def test_nobody_waits_for_the_end_of_what_never_ends() -> None:
+    text = """
+services:
+  web: {image: x, depends_on: {migrate: {condition: service_completed_successfully}}}
+  migrate: {image: x}
+"""
+    (problem,) = problems(text)
+    assert problem.startswith("a.yaml:3:32: services.web.depends_on.migrate: waits for migrate,")
+    assert "replicated-job" in problem
+    mended = text.replace("migrate: {image: x}", "migrate: {image: x, restart: 'no'}")
+    project = load([Source("a.yaml", mended)], environment={}, directory="/", read=str, project="p")
+    assert project.services[0].depends_on
+
+
 DEPLOY = "services:\n  web:\n    image: web\n    deploy:\n      "
 
 
@@ -138,9 +207,12 @@ DEPLOY = "services:\n  web:\n    image: web\n    deploy:\n      "
         ("replicas: many", "5:17: services.web.deploy.replicas: expected a whole number, found 'many'"),
         ("replicas: 1e3", "5:17: services.web.deploy.replicas: expected a whole number, found '1e3'"),
         ("replicas: 99999999999999999999", "5:17: services.web.deploy.replicas: expected a whole number, found '99999999999999999999'"),
-        ("mode: globl", "5:13: services.web.deploy.mode: expected replicated or global, found 'globl'; did you mean 'global'?"),
-        ("mode: global-job", "5:13: services.web.deploy.mode: global-job is not supported: there are no jobs yet"),
-        ("{mode: global, replicas: 2}", "5:22: services.web.deploy.replicas: has no use with mode: global, which runs one task on each node"),
+        ("mode: globl", "5:13: services.web.deploy.mode: expected replicated or global or replicated-job or global-job, found 'globl'; did you mean 'global'?"),
+        ("{mode: global-job, replicas: 2}", "5:26: services.web.deploy.replicas: has no use with mode: global-job: one task on each node"),
+        ("{mode: replicated-job, replicas: 0}", "5:40: services.web.deploy.replicas: must be 1 to 1000000, is 0"),
+        ("{mode: replicated-job, update_config: {order: stop-first}}", "5:30: services.web.deploy.update_config: has no use for a job, which is not updated but run anew"),
+        ("{mode: replicated-job, restart_policy: {window: 1m}}", "5:55: services.web.deploy.restart_policy.window: has no use for a job: each completion has its retries"),
+        ("{mode: global, replicas: 2}", "5:22: services.web.deploy.replicas: has no use with mode: global: one task on each node"),
         ("resources: {limits: {memory: lots}}", "5:36: services.web.deploy.resources.limits.memory: 'lots' is no size; write one such as 64MiB, 512m or 1.5g"),
         ("resources: {limits: {cpu: 1}}", "5:28: services.web.deploy.resources.limits.cpu: unknown key; did you mean 'cpus'?"),
         ("resources: {limits: {memory: 8m}, reservations: {memory: 9m}}", "5:64: services.web.deploy.resources.reservations.memory: must not be above the limit of 8MiB, is 9MiB"),

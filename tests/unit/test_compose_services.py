@@ -12,10 +12,14 @@ from cluster.compose.catalogue import EXTENDS, INCLUDE, SECTIONS, SERVICE, TOP, 
 from cluster.compose.fields import Fields
 from cluster.model import (
     Affinity,
+    Concurrency,
     ContainerSpec,
+    Dependency,
+    DependencyCondition,
     DisruptionBudget,
     FailureAction,
     Healthcheck,
+    JobSpec,
     LogOptions,
     Mount,
     MountKind,
@@ -28,6 +32,7 @@ from cluster.model import (
     PullPolicy,
     RestartCondition,
     RestartPolicy,
+    Schedule,
     ServiceMode,
     ServiceSpec,
     SpreadPreference,
@@ -260,6 +265,41 @@ OLDER_KEYS = ServiceSpec(
 )
 
 
+NIGHTLY = ServiceSpec(
+    name="demo_nightly",
+    stack="demo",
+    mode=ServiceMode.REPLICATED_JOB,
+    task=TaskSpec(
+        container=ContainerSpec(image="report"),
+        network_mode=NetworkMode.HOST,
+        restart=RestartPolicy(condition=RestartCondition.ON_FAILURE, delay_seconds=1.0),
+    ),
+    job=JobSpec(
+        completions=10,
+        max_concurrent=3,
+        retries=5,
+        time_limit_seconds=3600.0,
+        history=4,
+        schedule=Schedule(
+            cron="30 2 * * *",
+            time_zone="Europe/Vienna",
+            concurrency=Concurrency.REPLACE,
+            late_seconds_max=600.0,
+            suspended=True,
+        ),
+    ),
+    depends_on=(
+        Dependency(
+            service="demo_older-keys",
+            condition=DependencyCondition.HEALTHY,
+            required=False,
+            restart=True,
+        ),
+        Dependency(service="demo_web"),
+    ),
+)
+
+
 @pytest.fixture(scope="module")
 def full() -> Project:
     return loaded(FULL.read_text(), INHERITED="from the client", NAME="world", PASSED_ON="too")
@@ -269,6 +309,7 @@ def test_every_honoured_key_reaches_the_spec(full: Project) -> None:
     assert full.services[0] == WEB
     assert full.services[1] == EVERY_NODE
     assert full.services[2] == OLDER_KEYS
+    assert full.services[3] == NIGHTLY
 
 
 def test_a_file_warns_of_all_that_works_otherwise_than_written(full: Project) -> None:

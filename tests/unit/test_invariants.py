@@ -7,8 +7,11 @@ import pytest
 
 from cluster.invariants import Breach, Name, State, Step, after, everything
 from cluster.model import (
+    Affinity,
     Availability,
     ContainerSpec,
+    Mount,
+    MountKind,
     Node,
     NodeDescription,
     NodeId,
@@ -36,6 +39,7 @@ from cluster.resources import Resources
 
 S = TaskState
 CPU = 1_000_000_000
+ZONE = "node.labels.zone"
 REPLACE = msgspec.structs.replace
 
 
@@ -501,6 +505,16 @@ def test_a_dimension_that_a_task_does_not_need_is_not_its_business() -> None:
             node("n1", spec=NodeSpec(availability=Availability.DRAIN), version=7),
             "",  # drained after it was bound
         ),
+        (
+            Placement(tolerates=("gpu",)),
+            node("n1", spec=NodeSpec(reserved_for=("gpu", "team"))),
+            "that is reserved for team",
+        ),
+        (
+            Placement(tolerates=("gpu", "team", "x")),
+            node("n1", spec=NodeSpec(reserved_for=("gpu", "team"))),
+            "",
+        ),
         (Placement(max_replicas_per_node=2), node("n1"), ""),
         (
             Placement(max_replicas_per_node=1),
@@ -518,6 +532,118 @@ def test_a_binding_keeps_to_what_was_asked_for(
     found = told(bind(state))
     assert len(found) == bool(said)
     assert all(said in text and text.startswith("I6: new.1 (t) was bound to") for text in found)
+
+
+def test_a_node_takes_no_more_tasks_than_it_has_slots_for() -> None:
+    for slots, said in ((2, []), (1, ["which takes 1 tasks and now has 2"])):
+        state = well(node("n1", spec=NodeSpec(task_slots=slots)), *service("new"))
+        found = told(bind(state))
+        assert len(found) == len(said)
+        assert all(text.startswith("I1: ") and said[0] in text for text in found)
+
+
+def test_a_task_is_given_what_its_node_has() -> None:
+    has = NodeDescription(
+        hostname="n1", capacity=Resources(cpu_nanos=9 * CPU, memory_bytes=9 << 30)
+    )
+    gpus = REPLACE(has, generic_items={"gpu": ("a", "b")})
+    state = well(node("n1", description=gpus), *service("new"))
+    assert bind(state, generic_items={"gpu": ("b",)}) == []
+    (breach,) = told(bind(state, generic_items={"gpu": ("b", "c")}))
+    assert "was given gpu c, which node 'n1' does not have" in breach
+
+
+def test_a_named_resource_has_one_holder() -> None:
+    state = well(task("w4", slot=3, generic_items={"gpu": ("a",)}))
+    assert list(everything(state)) == []
+    step = state.put(task("w5", slot=4, generic_items={"gpu": ("b", "a")}))
+    for found in (everything(state), after(state, [step])):
+        (breach,) = told(found)
+        assert "on node 'n1' gpu a has two holders: web.3 (w4) and web.4 (w5)" in breach
+    step = state.put(task("w5", slot=4, generic_items={"gpu": ("b",)}))
+    (breach,) = told(after(state, [step]))
+    assert "was given other generic resources" in breach
+    state.put(task("w6", S.FAILED, slot=5, generic_items={"gpu": ("a",)}))
+    assert list(everything(state)) == [], "who has ended holds nothing"
+
+
+LIVES_HERE = Mount(kind=MountKind.VOLUME, source="data", target="/data", bound=True)
+
+
+@pytest.mark.parametrize(
+    ("homes", "said"),
+    [
+        ((), ""),
+        (("n1",), ""),
+        (("n1", "n2"), ""),
+        (("n2",), "its volume data lives on 'n2'"),
+    ],
+)
+def test_a_task_goes_where_its_volume_lives(homes: tuple[str, ...], said: str) -> None:
+    anywhere = REPLACE(LIVES_HERE, source="scratch", bound=False)
+    container = ContainerSpec(image="app:1", mounts=(LIVES_HERE, anywhere))
+    state = well(*service("new", container=container))
+    state.put(node("n3", spec=NodeSpec(volumes=("scratch",))))
+    for home in homes:
+        state.put(node(home, spec=NodeSpec(volumes=("data",))))
+    found = told(bind(state))
+    assert len(found) == bool(said)
+    assert all(said in text for text in found)
+
+
+@pytest.mark.parametrize(
+    ("affinity", "zones", "said"),
+    [
+        # web runs on n1, st_db on n2
+        (Affinity(service="web", anti=True), {}, "web.1 (w1) is there"),
+        (Affinity(service="web", anti=True, weight=5), {}, ""),
+        (Affinity(service="st_db", anti=True), {}, ""),
+        (Affinity(service="st_db", anti=True, topology=ZONE), {}, ""),
+        (Affinity(service="st_db", anti=True, topology=ZONE), {"n1": "z", "n2": "y"}, ""),
+        (
+            Affinity(service="st_db", anti=True, topology=ZONE),
+            {"n1": "z", "n2": "z"},
+            "it must be apart from st_db by node.labels.zone, and st_db.1 (d1) is there",
+        ),
+        (Affinity(service="new", anti=True), {}, ""),
+        (Affinity(service="web"), {}, ""),
+        (Affinity(service="st_db", weight=5), {}, ""),
+        (Affinity(service="st_db"), {}, "no task of st_db is near by node.id, as it must be"),
+        (Affinity(service="st_db", topology=ZONE), {"n1": "z", "n2": "z"}, ""),
+        (Affinity(service="st_db", topology=ZONE), {}, "no task of st_db is near by"),
+        (Affinity(service="new", topology=ZONE), {"n1": "z"}, ""),
+        (Affinity(service="new", topology=ZONE), {}, "no task of new is near by"),
+    ],
+)
+def test_company_is_kept_and_avoided(affinity: Affinity, zones: dict[str, str], said: str) -> None:
+    state = well(*service("new", placement=Placement(affinities=(affinity,))))
+    for name, zone in zones.items():
+        state.put(node(name, spec=NodeSpec(labels={"zone": zone})))
+    found = told(bind(state))
+    assert len(found) == bool(said), found
+    assert all(said in text and text.startswith("I6: ") for text in found)
+
+
+def test_who_must_be_apart_from_others_is_not_joined_by_them() -> None:
+    others = (Affinity(service="nobody", anti=True), Affinity(service="new", anti=True))
+    apart = Placement(affinities=others)
+    hermit = service("hermit", placement=apart)
+    state = well(*hermit, *service("new"), task("h1", of="hermit"))
+    state.name(Name("services", "hermit"), "id-hermit")
+    (breach,) = told(bind(state))
+    assert "hermit.1 (h1), which is there, must be apart from it" in breach
+    state.put(task("h1", S.FAILED, of="hermit"))
+    assert told(bind(state)) == []
+    state.put(task("h2", of="hermit", spec_version=2, slot=2))
+    state.put(REPLACE(service("hermit")[1], number=2))
+    assert told(bind(state)) == [], "its own version does not ask for that"
+
+
+def test_who_must_be_near_its_own_begins_anywhere_and_then_keeps_to_it() -> None:
+    state = well(*service("new", placement=Placement(affinities=(Affinity(service="new"),))))
+    state.put(task("other", of="new", slot=2, on="n2"))
+    (breach,) = told(bind(state))
+    assert "no task of new is near by node.id" in breach
 
 
 def test_a_node_that_does_not_exist_takes_nothing() -> None:

@@ -189,7 +189,7 @@ ONE_PER_NODE = {"placement": Placement(max_replicas_per_node=1)}
 ROOM = {"reservations": Resources(memory_bytes=6 << 30)}
 
 
-@pytest.mark.parametrize("mode", ServiceMode)
+@pytest.mark.parametrize("mode", [ServiceMode.REPLICATED, ServiceMode.GLOBAL])
 @pytest.mark.parametrize("needs", [PORT, ONE_PER_NODE, ROOM], ids=["port", "limit", "room"])
 @in_virtual_time
 async def test_start_first_stops_first_where_the_old_task_is_in_the_way(

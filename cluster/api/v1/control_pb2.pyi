@@ -634,12 +634,16 @@ class ServiceSummary(_message.Message):
     TASKS_RUNNING_FIELD_NUMBER: _builtins.int
     TASKS_CURRENT_FIELD_NUMBER: _builtins.int
     ROLLOUT_FIELD_NUMBER: _builtins.int
+    JOB_FIELD_NUMBER: _builtins.int
+    TASKS_COMPLETED_FIELD_NUMBER: _builtins.int
     tasks_desired: _builtins.int
     """that should run"""
     tasks_running: _builtins.int
     """that do"""
     tasks_current: _builtins.int
     """that run the newest template"""
+    tasks_completed: _builtins.int
+    """of a job's newest run that began: completions so far"""
     @_builtins.property
     def service(self) -> _types_pb2.Service:
         """its record"""
@@ -647,6 +651,10 @@ class ServiceSummary(_message.Message):
     @_builtins.property
     def rollout(self) -> _types_pb2.Rollout:
         """where it stands; absent before the first version ran well"""
+
+    @_builtins.property
+    def job(self) -> _types_pb2.JobStatus:
+        """of a job; absent before the leader has seen it"""
 
     def __init__(
         self,
@@ -656,12 +664,16 @@ class ServiceSummary(_message.Message):
         tasks_running: _builtins.int = ...,
         tasks_current: _builtins.int = ...,
         rollout: _types_pb2.Rollout | None = ...,
+        job: _types_pb2.JobStatus | None = ...,
+        tasks_completed: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["rollout", b"rollout", "service", b"service"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_job", b"_job", "job", b"job", "rollout", b"rollout", "service", b"service"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["rollout", b"rollout", "service", b"service", "tasks_current", b"tasks_current", "tasks_desired", b"tasks_desired", "tasks_running", b"tasks_running"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_job", b"_job", "job", b"job", "rollout", b"rollout", "service", b"service", "tasks_completed", b"tasks_completed", "tasks_current", b"tasks_current", "tasks_desired", b"tasks_desired", "tasks_running", b"tasks_running"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__job: _TypeAlias = _typing.Literal["job"]  # noqa: Y015
+    _WhichOneofArgType__job: _TypeAlias = _typing.Literal["_job", b"_job"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__job) -> _WhichOneofReturnType__job | None: ...
 
 Global___ServiceSummary: _TypeAlias = ServiceSummary  # noqa: Y015
 
@@ -1157,6 +1169,94 @@ class SteerRolloutResponse(_message.Message):
 Global___SteerRolloutResponse: _TypeAlias = SteerRolloutResponse  # noqa: Y015
 
 @_typing.final
+class RunJobRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVICE_FIELD_NUMBER: _builtins.int
+    service: _builtins.str
+    """reference"""
+    def __init__(
+        self,
+        *,
+        service: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["service", b"service"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RunJobRequest: _TypeAlias = RunJobRequest  # noqa: Y015
+
+@_typing.final
+class RunJobResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVICE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def service(self) -> _types_pb2.Service:
+        """as stored; its run_requests is the request of the run to come"""
+
+    def __init__(
+        self,
+        *,
+        service: _types_pb2.Service | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["service", b"service"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["service", b"service"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RunJobResponse: _TypeAlias = RunJobResponse  # noqa: Y015
+
+@_typing.final
+class SuspendJobRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVICE_FIELD_NUMBER: _builtins.int
+    SUSPENDED_FIELD_NUMBER: _builtins.int
+    service: _builtins.str
+    """reference"""
+    suspended: _builtins.bool
+    """false: go on"""
+    def __init__(
+        self,
+        *,
+        service: _builtins.str = ...,
+        suspended: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["service", b"service", "suspended", b"suspended"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SuspendJobRequest: _TypeAlias = SuspendJobRequest  # noqa: Y015
+
+@_typing.final
+class SuspendJobResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVICE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def service(self) -> _types_pb2.Service:
+        """as stored"""
+
+    def __init__(
+        self,
+        *,
+        service: _types_pb2.Service | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["service", b"service"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["service", b"service"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SuspendJobResponse: _TypeAlias = SuspendJobResponse  # noqa: Y015
+
+@_typing.final
 class ListTasksRequest(_message.Message):
     """--- tasks ---"""
 
@@ -1200,12 +1300,15 @@ class TaskSummary(_message.Message):
     SERVICE_NAME_FIELD_NUMBER: _builtins.int
     NODE_HOSTNAME_FIELD_NUMBER: _builtins.int
     IMAGE_FIELD_NUMBER: _builtins.int
+    WAITS_FOR_FIELD_NUMBER: _builtins.int
     service_name: _builtins.str
     """empty if the service is gone"""
     node_hostname: _builtins.str
     """empty if it has no node"""
     image: _builtins.str
     """reference"""
+    waits_for: _builtins.str
+    """services that must be ready before it may start; empty: none"""
     @_builtins.property
     def task(self) -> _types_pb2.Task:
         """its record"""
@@ -1217,10 +1320,11 @@ class TaskSummary(_message.Message):
         service_name: _builtins.str = ...,
         node_hostname: _builtins.str = ...,
         image: _builtins.str = ...,
+        waits_for: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["task", b"task"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "node_hostname", b"node_hostname", "service_name", b"service_name", "task", b"task"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "node_hostname", b"node_hostname", "service_name", b"service_name", "task", b"task", "waits_for", b"waits_for"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1881,6 +1985,7 @@ class AnyObject(_message.Message):
     TASK_FIELD_NUMBER: _builtins.int
     STACK_FIELD_NUMBER: _builtins.int
     ROLLOUT_FIELD_NUMBER: _builtins.int
+    JOB_STATUS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def cluster(self) -> _types_pb2.Cluster: ...
     @_builtins.property
@@ -1899,6 +2004,8 @@ class AnyObject(_message.Message):
     def stack(self) -> _types_pb2.Stack: ...
     @_builtins.property
     def rollout(self) -> _types_pb2.Rollout: ...
+    @_builtins.property
+    def job_status(self) -> _types_pb2.JobStatus: ...
     def __init__(
         self,
         *,
@@ -1911,12 +2018,13 @@ class AnyObject(_message.Message):
         task: _types_pb2.Task | None = ...,
         stack: _types_pb2.Stack | None = ...,
         rollout: _types_pb2.Rollout | None = ...,
+        job_status: _types_pb2.JobStatus | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "manager", b"manager", "node", b"node", "object", b"object", "rollout", b"rollout", "service", b"service", "service_version", b"service_version", "session", b"session", "stack", b"stack", "task", b"task"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "job_status", b"job_status", "manager", b"manager", "node", b"node", "object", b"object", "rollout", b"rollout", "service", b"service", "service_version", b"service_version", "session", b"session", "stack", b"stack", "task", b"task"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "manager", b"manager", "node", b"node", "object", b"object", "rollout", b"rollout", "service", b"service", "service_version", b"service_version", "session", b"session", "stack", b"stack", "task", b"task"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "job_status", b"job_status", "manager", b"manager", "node", b"node", "object", b"object", "rollout", b"rollout", "service", b"service", "service_version", b"service_version", "session", b"session", "stack", b"stack", "task", b"task"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_object: _TypeAlias = _typing.Literal["cluster", "manager", "node", "session", "service", "service_version", "task", "stack", "rollout"]  # noqa: Y015
+    _WhichOneofReturnType_object: _TypeAlias = _typing.Literal["cluster", "manager", "node", "session", "service", "service_version", "task", "stack", "rollout", "job_status"]  # noqa: Y015
     _WhichOneofArgType_object: _TypeAlias = _typing.Literal["object", b"object"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_object) -> _WhichOneofReturnType_object | None: ...
 

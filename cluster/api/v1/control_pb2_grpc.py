@@ -119,6 +119,16 @@ class ControlStub:
                 request_serializer=cluster_dot_api_dot_v1_dot_control__pb2.SteerRolloutRequest.SerializeToString,
                 response_deserializer=cluster_dot_api_dot_v1_dot_control__pb2.SteerRolloutResponse.FromString,
                 _registered_method=True)
+        self.RunJob = channel.unary_unary(
+                '/cluster.api.v1.Control/RunJob',
+                request_serializer=cluster_dot_api_dot_v1_dot_control__pb2.RunJobRequest.SerializeToString,
+                response_deserializer=cluster_dot_api_dot_v1_dot_control__pb2.RunJobResponse.FromString,
+                _registered_method=True)
+        self.SuspendJob = channel.unary_unary(
+                '/cluster.api.v1.Control/SuspendJob',
+                request_serializer=cluster_dot_api_dot_v1_dot_control__pb2.SuspendJobRequest.SerializeToString,
+                response_deserializer=cluster_dot_api_dot_v1_dot_control__pb2.SuspendJobResponse.FromString,
+                _registered_method=True)
         self.ListTasks = channel.unary_unary(
                 '/cluster.api.v1.Control/ListTasks',
                 request_serializer=cluster_dot_api_dot_v1_dot_control__pb2.ListTasksRequest.SerializeToString,
@@ -282,6 +292,20 @@ class ControlServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RunJob(self, request, context):
+        """Ask for a run of a job now, whatever its schedule.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SuspendJob(self, request, context):
+        """Let nothing of a job's schedule become due, or go on with it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListTasks(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -428,6 +452,16 @@ def add_ControlServicer_to_server(servicer, server):
                     servicer.SteerRollout,
                     request_deserializer=cluster_dot_api_dot_v1_dot_control__pb2.SteerRolloutRequest.FromString,
                     response_serializer=cluster_dot_api_dot_v1_dot_control__pb2.SteerRolloutResponse.SerializeToString,
+            ),
+            'RunJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.RunJob,
+                    request_deserializer=cluster_dot_api_dot_v1_dot_control__pb2.RunJobRequest.FromString,
+                    response_serializer=cluster_dot_api_dot_v1_dot_control__pb2.RunJobResponse.SerializeToString,
+            ),
+            'SuspendJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.SuspendJob,
+                    request_deserializer=cluster_dot_api_dot_v1_dot_control__pb2.SuspendJobRequest.FromString,
+                    response_serializer=cluster_dot_api_dot_v1_dot_control__pb2.SuspendJobResponse.SerializeToString,
             ),
             'ListTasks': grpc.unary_unary_rpc_method_handler(
                     servicer.ListTasks,
@@ -934,6 +968,60 @@ class Control:
             '/cluster.api.v1.Control/SteerRollout',
             cluster_dot_api_dot_v1_dot_control__pb2.SteerRolloutRequest.SerializeToString,
             cluster_dot_api_dot_v1_dot_control__pb2.SteerRolloutResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RunJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cluster.api.v1.Control/RunJob',
+            cluster_dot_api_dot_v1_dot_control__pb2.RunJobRequest.SerializeToString,
+            cluster_dot_api_dot_v1_dot_control__pb2.RunJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SuspendJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cluster.api.v1.Control/SuspendJob',
+            cluster_dot_api_dot_v1_dot_control__pb2.SuspendJobRequest.SerializeToString,
+            cluster_dot_api_dot_v1_dot_control__pb2.SuspendJobResponse.FromString,
             options,
             channel_credentials,
             insecure,

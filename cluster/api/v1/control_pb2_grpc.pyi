@@ -65,6 +65,10 @@ class ControlStub:
     """Take back what a stack's last deploy changed."""
     SteerRollout: _grpc.UnaryUnaryMultiCallable[_control_pb2.SteerRolloutRequest, _control_pb2.SteerRolloutResponse]
     """Say a word about a service's rollout."""
+    RunJob: _grpc.UnaryUnaryMultiCallable[_control_pb2.RunJobRequest, _control_pb2.RunJobResponse]
+    """Ask for a run of a job now, whatever its schedule."""
+    SuspendJob: _grpc.UnaryUnaryMultiCallable[_control_pb2.SuspendJobRequest, _control_pb2.SuspendJobResponse]
+    """Let nothing of a job's schedule become due, or go on with it."""
     ListTasks: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListTasksRequest, _control_pb2.ListTasksResponse]
     GetTask: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetTaskRequest, _control_pb2.GetTaskResponse]
     ExplainTask: _grpc.UnaryUnaryMultiCallable[_control_pb2.ExplainTaskRequest, _control_pb2.ExplainTaskResponse]
@@ -111,6 +115,10 @@ class ControlAsyncStub(ControlStub):
     """Take back what a stack's last deploy changed."""
     SteerRollout: _aio.UnaryUnaryMultiCallable[_control_pb2.SteerRolloutRequest, _control_pb2.SteerRolloutResponse]  # type: ignore[assignment]
     """Say a word about a service's rollout."""
+    RunJob: _aio.UnaryUnaryMultiCallable[_control_pb2.RunJobRequest, _control_pb2.RunJobResponse]  # type: ignore[assignment]
+    """Ask for a run of a job now, whatever its schedule."""
+    SuspendJob: _aio.UnaryUnaryMultiCallable[_control_pb2.SuspendJobRequest, _control_pb2.SuspendJobResponse]  # type: ignore[assignment]
+    """Let nothing of a job's schedule become due, or go on with it."""
     ListTasks: _aio.UnaryUnaryMultiCallable[_control_pb2.ListTasksRequest, _control_pb2.ListTasksResponse]  # type: ignore[assignment]
     GetTask: _aio.UnaryUnaryMultiCallable[_control_pb2.GetTaskRequest, _control_pb2.GetTaskResponse]  # type: ignore[assignment]
     ExplainTask: _aio.UnaryUnaryMultiCallable[_control_pb2.ExplainTaskRequest, _control_pb2.ExplainTaskResponse]  # type: ignore[assignment]
@@ -256,6 +264,22 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_control_pb2.SteerRolloutResponse, _abc.Awaitable[_control_pb2.SteerRolloutResponse]]:
         """Say a word about a service's rollout."""
+
+    @_abc_1.abstractmethod
+    def RunJob(
+        self,
+        request: _control_pb2.RunJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.RunJobResponse, _abc.Awaitable[_control_pb2.RunJobResponse]]:
+        """Ask for a run of a job now, whatever its schedule."""
+
+    @_abc_1.abstractmethod
+    def SuspendJob(
+        self,
+        request: _control_pb2.SuspendJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.SuspendJobResponse, _abc.Awaitable[_control_pb2.SuspendJobResponse]]:
+        """Let nothing of a job's schedule become due, or go on with it."""
 
     @_abc_1.abstractmethod
     def ListTasks(

@@ -231,6 +231,10 @@ class _ServiceModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ServiceMo
     """so many replicas"""
     SERVICE_MODE_GLOBAL: _ServiceMode.ValueType  # 2
     """one on every node that complies"""
+    SERVICE_MODE_REPLICATED_JOB: _ServiceMode.ValueType  # 3
+    """so many that end well"""
+    SERVICE_MODE_GLOBAL_JOB: _ServiceMode.ValueType  # 4
+    """one that ends well on every node that complies"""
 
 class ServiceMode(_ServiceMode, metaclass=_ServiceModeEnumTypeWrapper):
     """Whether a service has a number of replicas or one on each node."""
@@ -240,6 +244,10 @@ SERVICE_MODE_REPLICATED: ServiceMode.ValueType  # 1
 """so many replicas"""
 SERVICE_MODE_GLOBAL: ServiceMode.ValueType  # 2
 """one on every node that complies"""
+SERVICE_MODE_REPLICATED_JOB: ServiceMode.ValueType  # 3
+"""so many that end well"""
+SERVICE_MODE_GLOBAL_JOB: ServiceMode.ValueType  # 4
+"""one that ends well on every node that complies"""
 Global___ServiceMode: _TypeAlias = ServiceMode  # noqa: Y015
 
 class _UpdateOrder:
@@ -289,6 +297,110 @@ FAILURE_ACTION_CONTINUE: FailureAction.ValueType  # 2
 FAILURE_ACTION_ROLLBACK: FailureAction.ValueType  # 3
 """return to the version before"""
 Global___FailureAction: _TypeAlias = FailureAction  # noqa: Y015
+
+class _Concurrency:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ConcurrencyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Concurrency.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CONCURRENCY_UNSPECIFIED: _Concurrency.ValueType  # 0
+    CONCURRENCY_ALLOW: _Concurrency.ValueType  # 1
+    """both run"""
+    CONCURRENCY_FORBID: _Concurrency.ValueType  # 2
+    """the new one is skipped"""
+    CONCURRENCY_REPLACE: _Concurrency.ValueType  # 3
+    """the old one is stopped"""
+
+class Concurrency(_Concurrency, metaclass=_ConcurrencyEnumTypeWrapper):
+    """What becomes of a run that is due while another one of the job is under way."""
+
+CONCURRENCY_UNSPECIFIED: Concurrency.ValueType  # 0
+CONCURRENCY_ALLOW: Concurrency.ValueType  # 1
+"""both run"""
+CONCURRENCY_FORBID: Concurrency.ValueType  # 2
+"""the new one is skipped"""
+CONCURRENCY_REPLACE: Concurrency.ValueType  # 3
+"""the old one is stopped"""
+Global___Concurrency: _TypeAlias = Concurrency  # noqa: Y015
+
+class _RunState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RunStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RunState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    RUN_STATE_UNSPECIFIED: _RunState.ValueType  # 0
+    RUN_STATE_RUNNING: _RunState.ValueType  # 1
+    RUN_STATE_COMPLETE: _RunState.ValueType  # 2
+    """every completion ended well"""
+    RUN_STATE_FAILED: _RunState.ValueType  # 3
+    """no tries left, or no time"""
+    RUN_STATE_REPLACED: _RunState.ValueType  # 4
+    """stopped for a later run"""
+    RUN_STATE_SKIPPED: _RunState.ValueType  # 5
+    """never began"""
+
+class RunState(_RunState, metaclass=_RunStateEnumTypeWrapper): ...
+
+RUN_STATE_UNSPECIFIED: RunState.ValueType  # 0
+RUN_STATE_RUNNING: RunState.ValueType  # 1
+RUN_STATE_COMPLETE: RunState.ValueType  # 2
+"""every completion ended well"""
+RUN_STATE_FAILED: RunState.ValueType  # 3
+"""no tries left, or no time"""
+RUN_STATE_REPLACED: RunState.ValueType  # 4
+"""stopped for a later run"""
+RUN_STATE_SKIPPED: RunState.ValueType  # 5
+"""never began"""
+Global___RunState: _TypeAlias = RunState  # noqa: Y015
+
+class _RunCause:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RunCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RunCause.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    RUN_CAUSE_UNSPECIFIED: _RunCause.ValueType  # 0
+    RUN_CAUSE_DEPLOYED: _RunCause.ValueType  # 1
+    """new, or a new spec"""
+    RUN_CAUSE_SCHEDULED: _RunCause.ValueType  # 2
+    RUN_CAUSE_BY_HAND: _RunCause.ValueType  # 3
+
+class RunCause(_RunCause, metaclass=_RunCauseEnumTypeWrapper): ...
+
+RUN_CAUSE_UNSPECIFIED: RunCause.ValueType  # 0
+RUN_CAUSE_DEPLOYED: RunCause.ValueType  # 1
+"""new, or a new spec"""
+RUN_CAUSE_SCHEDULED: RunCause.ValueType  # 2
+RUN_CAUSE_BY_HAND: RunCause.ValueType  # 3
+Global___RunCause: _TypeAlias = RunCause  # noqa: Y015
+
+class _DependencyCondition:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DependencyConditionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DependencyCondition.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DEPENDENCY_CONDITION_UNSPECIFIED: _DependencyCondition.ValueType  # 0
+    DEPENDENCY_CONDITION_STARTED: _DependencyCondition.ValueType  # 1
+    """its containers were started"""
+    DEPENDENCY_CONDITION_HEALTHY: _DependencyCondition.ValueType  # 2
+    """they run, and are healthy if they have a health check"""
+    DEPENDENCY_CONDITION_COMPLETED: _DependencyCondition.ValueType  # 3
+    """they ended well"""
+
+class DependencyCondition(_DependencyCondition, metaclass=_DependencyConditionEnumTypeWrapper):
+    """What a service waits for."""
+
+DEPENDENCY_CONDITION_UNSPECIFIED: DependencyCondition.ValueType  # 0
+DEPENDENCY_CONDITION_STARTED: DependencyCondition.ValueType  # 1
+"""its containers were started"""
+DEPENDENCY_CONDITION_HEALTHY: DependencyCondition.ValueType  # 2
+"""they run, and are healthy if they have a health check"""
+DEPENDENCY_CONDITION_COMPLETED: DependencyCondition.ValueType  # 3
+"""they ended well"""
+Global___DependencyCondition: _TypeAlias = DependencyCondition  # noqa: Y015
 
 class _RolloutState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -566,6 +678,7 @@ class Task(_message.Message):
     FAILURES_FIELD_NUMBER: _builtins.int
     GENERIC_ITEMS_FIELD_NUMBER: _builtins.int
     START_FIRST_FIELD_NUMBER: _builtins.int
+    RUN_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """the store's revision that last changed it"""
     id: _builtins.str
@@ -579,7 +692,7 @@ class Task(_message.Message):
     node_id: _builtins.str
     """where it runs; empty until bound"""
     desired_state: Global___TaskState.ValueType
-    """READY, RUNNING, SHUTDOWN or REMOVE"""
+    """READY, RUNNING, COMPLETE, SHUTDOWN or REMOVE"""
     created_at: _builtins.float
     """seconds since 1970 UTC"""
     start_after: _builtins.float
@@ -588,6 +701,8 @@ class Task(_message.Message):
     """tasks before it in the slot that ended badly in a row"""
     start_first: _builtins.bool
     """it may run beside the task that it is to replace"""
+    run: _builtins.int
+    """the job's run that it is part of; 0: not of a job"""
     @_builtins.property
     def status(self) -> Global___TaskStatus:
         """as last seen"""
@@ -612,10 +727,11 @@ class Task(_message.Message):
         failures: _builtins.int = ...,
         generic_items: _abc.Mapping[_builtins.str, Global___StringList] | None = ...,
         start_first: _builtins.bool = ...,
+        run: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["status", b"status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "desired_state", b"desired_state", "failures", b"failures", "generic_items", b"generic_items", "id", b"id", "node_id", b"node_id", "service_id", b"service_id", "slot", b"slot", "spec_version", b"spec_version", "start_after", b"start_after", "start_first", b"start_first", "status", b"status", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "desired_state", b"desired_state", "failures", b"failures", "generic_items", b"generic_items", "id", b"id", "node_id", b"node_id", "run", b"run", "service_id", b"service_id", "slot", b"slot", "spec_version", b"spec_version", "start_after", b"start_after", "start_first", b"start_first", "status", b"status", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1502,6 +1618,246 @@ class DisruptionBudget(_message.Message):
 Global___DisruptionBudget: _TypeAlias = DisruptionBudget  # noqa: Y015
 
 @_typing.final
+class Schedule(_message.Message):
+    """When a job runs by itself."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CRON_FIELD_NUMBER: _builtins.int
+    TIME_ZONE_FIELD_NUMBER: _builtins.int
+    CONCURRENCY_FIELD_NUMBER: _builtins.int
+    LATE_SECONDS_MAX_FIELD_NUMBER: _builtins.int
+    SUSPENDED_FIELD_NUMBER: _builtins.int
+    cron: _builtins.str
+    """"minute hour day-of-month month day-of-week" """
+    time_zone: _builtins.str
+    """"Europe/Vienna" """
+    concurrency: Global___Concurrency.ValueType
+    """whether runs may overlap"""
+    late_seconds_max: _builtins.float
+    """a missed run is made up for at most so much later"""
+    suspended: _builtins.bool
+    """nothing becomes due"""
+    def __init__(
+        self,
+        *,
+        cron: _builtins.str = ...,
+        time_zone: _builtins.str = ...,
+        concurrency: Global___Concurrency.ValueType = ...,
+        late_seconds_max: _builtins.float = ...,
+        suspended: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["concurrency", b"concurrency", "cron", b"cron", "late_seconds_max", b"late_seconds_max", "suspended", b"suspended", "time_zone", b"time_zone"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Schedule: _TypeAlias = Schedule  # noqa: Y015
+
+@_typing.final
+class JobSpec(_message.Message):
+    """How a job runs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMPLETIONS_FIELD_NUMBER: _builtins.int
+    MAX_CONCURRENT_FIELD_NUMBER: _builtins.int
+    RETRIES_FIELD_NUMBER: _builtins.int
+    TIME_LIMIT_SECONDS_FIELD_NUMBER: _builtins.int
+    HISTORY_FIELD_NUMBER: _builtins.int
+    SCHEDULE_FIELD_NUMBER: _builtins.int
+    completions: _builtins.int
+    """tasks that must end well; not of a global job"""
+    max_concurrent: _builtins.int
+    """tasks at a time; 0: no limit"""
+    retries: _builtins.int
+    """of each completion after failures; -1: no limit"""
+    time_limit_seconds: _builtins.float
+    """of a run; 0: none"""
+    history: _builtins.int
+    """runs remembered after their end"""
+    @_builtins.property
+    def schedule(self) -> Global___Schedule:
+        """absent: once for each version of the spec"""
+
+    def __init__(
+        self,
+        *,
+        completions: _builtins.int = ...,
+        max_concurrent: _builtins.int = ...,
+        retries: _builtins.int = ...,
+        time_limit_seconds: _builtins.float = ...,
+        history: _builtins.int = ...,
+        schedule: Global___Schedule | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_schedule", b"_schedule", "schedule", b"schedule"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_schedule", b"_schedule", "completions", b"completions", "history", b"history", "max_concurrent", b"max_concurrent", "retries", b"retries", "schedule", b"schedule", "time_limit_seconds", b"time_limit_seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__schedule: _TypeAlias = _typing.Literal["schedule"]  # noqa: Y015
+    _WhichOneofArgType__schedule: _TypeAlias = _typing.Literal["_schedule", b"_schedule"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__schedule) -> _WhichOneofReturnType__schedule | None: ...
+
+Global___JobSpec: _TypeAlias = JobSpec  # noqa: Y015
+
+@_typing.final
+class JobRun(_message.Message):
+    """One run of a job."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    CAUSE_FIELD_NUMBER: _builtins.int
+    SPEC_VERSION_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    DUE_AT_FIELD_NUMBER: _builtins.int
+    REQUEST_FIELD_NUMBER: _builtins.int
+    STARTED_AT_FIELD_NUMBER: _builtins.int
+    ENDED_AT_FIELD_NUMBER: _builtins.int
+    COMPLETIONS_FIELD_NUMBER: _builtins.int
+    COMPLETED_FIELD_NUMBER: _builtins.int
+    FAILURES_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """from 1"""
+    cause: Global___RunCause.ValueType
+    """why it was made"""
+    spec_version: _builtins.int
+    """that its tasks run"""
+    state: Global___RunState.ValueType
+    """how it is"""
+    due_at: _builtins.float
+    """by the schedule; 0: not scheduled"""
+    request: _builtins.int
+    """the request by hand that it answers; 0: none"""
+    started_at: _builtins.float
+    """seconds since 1970 UTC"""
+    ended_at: _builtins.float
+    """seconds since 1970 UTC; 0: not yet"""
+    completions: _builtins.int
+    """tasks that must end well"""
+    completed: _builtins.int
+    """that have; counted at its end"""
+    failures: _builtins.int
+    """tasks that failed; counted at its end"""
+    message: _builtins.str
+    """why it ended so"""
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        cause: Global___RunCause.ValueType = ...,
+        spec_version: _builtins.int = ...,
+        state: Global___RunState.ValueType = ...,
+        due_at: _builtins.float = ...,
+        request: _builtins.int = ...,
+        started_at: _builtins.float = ...,
+        ended_at: _builtins.float = ...,
+        completions: _builtins.int = ...,
+        completed: _builtins.int = ...,
+        failures: _builtins.int = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "completed", b"completed", "completions", b"completions", "due_at", b"due_at", "ended_at", b"ended_at", "failures", b"failures", "message", b"message", "number", b"number", "request", b"request", "spec_version", b"spec_version", "started_at", b"started_at", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JobRun: _TypeAlias = JobRun  # noqa: Y015
+
+@_typing.final
+class JobStatus(_message.Message):
+    """How a job does, as the leader sees it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    SERVICE_ID_FIELD_NUMBER: _builtins.int
+    SPEC_VERSION_FIELD_NUMBER: _builtins.int
+    SCHEDULED_FROM_FIELD_NUMBER: _builtins.int
+    REQUESTS_DONE_FIELD_NUMBER: _builtins.int
+    RUNS_MADE_FIELD_NUMBER: _builtins.int
+    COMPLETED_VERSION_FIELD_NUMBER: _builtins.int
+    RUNS_FIELD_NUMBER: _builtins.int
+    SUSPENDED_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    """the store's revision that last changed it"""
+    service_id: _builtins.str
+    """which job"""
+    spec_version: _builtins.int
+    """of the service, taken note of"""
+    scheduled_from: _builtins.float
+    """due times after it are still to come"""
+    requests_done: _builtins.int
+    """runs by hand that were made"""
+    runs_made: _builtins.int
+    """number of the last run"""
+    completed_version: _builtins.int
+    """newest spec version with a completed run"""
+    suspended: _builtins.bool
+    """by an operator, taken note of"""
+    @_builtins.property
+    def runs(self) -> _containers.RepeatedCompositeFieldContainer[Global___JobRun]:
+        """the oldest first"""
+
+    def __init__(
+        self,
+        *,
+        version: _builtins.int = ...,
+        service_id: _builtins.str = ...,
+        spec_version: _builtins.int = ...,
+        scheduled_from: _builtins.float = ...,
+        requests_done: _builtins.int = ...,
+        runs_made: _builtins.int = ...,
+        completed_version: _builtins.int = ...,
+        runs: _abc.Iterable[Global___JobRun] | None = ...,
+        suspended: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["completed_version", b"completed_version", "requests_done", b"requests_done", "runs", b"runs", "runs_made", b"runs_made", "scheduled_from", b"scheduled_from", "service_id", b"service_id", "spec_version", b"spec_version", "suspended", b"suspended", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JobStatus: _TypeAlias = JobStatus  # noqa: Y015
+
+@_typing.final
+class Dependency(_message.Message):
+    """A service that is waited for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVICE_FIELD_NUMBER: _builtins.int
+    CONDITION_FIELD_NUMBER: _builtins.int
+    REQUIRED_FIELD_NUMBER: _builtins.int
+    RESTART_FIELD_NUMBER: _builtins.int
+    service: _builtins.str
+    """full name"""
+    condition: Global___DependencyCondition.ValueType
+    """what must be true of it"""
+    required: _builtins.bool
+    """else it may be missing or fail"""
+    restart: _builtins.bool
+    """restarted after it was updated by an operator"""
+    def __init__(
+        self,
+        *,
+        service: _builtins.str = ...,
+        condition: Global___DependencyCondition.ValueType = ...,
+        required: _builtins.bool = ...,
+        restart: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["condition", b"condition", "required", b"required", "restart", b"restart", "service", b"service"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Dependency: _TypeAlias = Dependency  # noqa: Y015
+
+@_typing.final
 class ServiceSpec(_message.Message):
     """What somebody wants to run."""
 
@@ -1539,6 +1895,8 @@ class ServiceSpec(_message.Message):
     PREEMPTS_FIELD_NUMBER: _builtins.int
     BUDGET_FIELD_NUMBER: _builtins.int
     GANG_FIELD_NUMBER: _builtins.int
+    JOB_FIELD_NUMBER: _builtins.int
+    DEPENDS_ON_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """unique among services"""
     stack: _builtins.str
@@ -1573,6 +1931,14 @@ class ServiceSpec(_message.Message):
     def budget(self) -> Global___DisruptionBudget:
         """what preemption and rebalancing may take of it"""
 
+    @_builtins.property
+    def job(self) -> Global___JobSpec:
+        """of a job"""
+
+    @_builtins.property
+    def depends_on(self) -> _containers.RepeatedCompositeFieldContainer[Global___Dependency]:
+        """what must be so before a task may start"""
+
     def __init__(
         self,
         *,
@@ -1588,10 +1954,12 @@ class ServiceSpec(_message.Message):
         preempts: _builtins.bool = ...,
         budget: Global___DisruptionBudget | None = ...,
         gang: _builtins.str = ...,
+        job: Global___JobSpec | None = ...,
+        depends_on: _abc.Iterable[Global___Dependency] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["budget", b"budget", "rollback", b"rollback", "task", b"task", "update", b"update"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["budget", b"budget", "job", b"job", "rollback", b"rollback", "task", b"task", "update", b"update"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget", b"budget", "gang", b"gang", "labels", b"labels", "mode", b"mode", "name", b"name", "preempts", b"preempts", "priority", b"priority", "replicas", b"replicas", "rollback", b"rollback", "stack", b"stack", "task", b"task", "update", b"update"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget", b"budget", "depends_on", b"depends_on", "gang", b"gang", "job", b"job", "labels", b"labels", "mode", b"mode", "name", b"name", "preempts", b"preempts", "priority", b"priority", "replicas", b"replicas", "rollback", b"rollback", "stack", b"stack", "task", b"task", "update", b"update"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1613,6 +1981,8 @@ class Service(_message.Message):
     PROMOTED_VERSION_FIELD_NUMBER: _builtins.int
     PAUSED_FIELD_NUMBER: _builtins.int
     RESUMED_AT_FIELD_NUMBER: _builtins.int
+    RUN_REQUESTS_FIELD_NUMBER: _builtins.int
+    SUSPENDED_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """the store's revision that last changed it"""
     id: _builtins.str
@@ -1631,6 +2001,10 @@ class Service(_message.Message):
     """an operator holds the rollout"""
     resumed_at: _builtins.float
     """when an operator last let it go on"""
+    run_requests: _builtins.int
+    """how often a run of the job was asked for by hand"""
+    suspended: _builtins.bool
+    """an operator lets nothing of the job's schedule become due"""
     @_builtins.property
     def spec(self) -> Global___ServiceSpec:
         """as asked for"""
@@ -1648,10 +2022,12 @@ class Service(_message.Message):
         promoted_version: _builtins.int = ...,
         paused: _builtins.bool = ...,
         resumed_at: _builtins.float = ...,
+        run_requests: _builtins.int = ...,
+        suspended: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "id", b"id", "paused", b"paused", "promoted_version", b"promoted_version", "resumed_at", b"resumed_at", "rolls_back", b"rolls_back", "spec", b"spec", "spec_version", b"spec_version", "updated_at", b"updated_at", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "id", b"id", "paused", b"paused", "promoted_version", b"promoted_version", "resumed_at", b"resumed_at", "rolls_back", b"rolls_back", "run_requests", b"run_requests", "spec", b"spec", "spec_version", b"spec_version", "suspended", b"suspended", "updated_at", b"updated_at", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

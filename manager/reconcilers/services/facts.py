@@ -66,6 +66,8 @@ class Facts:
             asked to end; by a clock that does not jump, for what is started too early runs
             beside its predecessor.
         fits_without: whether a waiting task would find its place were it not for another one.
+        waits_for: what its current version waits for before its tasks may start
+            (``cluster.dependencies``); none: nothing.
     """
 
     service: Service
@@ -79,6 +81,7 @@ class Facts:
     seen: Mapping[TaskId, Sighting] = field(default_factory=dict)
     held_seconds: Callable[[TaskId], float] = just_now
     fits_without: Callable[[Task, Task], bool] = nothing_fits
+    waits_for: Sequence[str] = ()
 
     def template(self, number: int) -> TaskSpec | None:
         """Return the template of a version; None if it is not kept."""

@@ -109,6 +109,27 @@ class Survey:
             self.good[task.spec_version] = known
         return known
 
+    def is_gated(self) -> bool:
+        """Tell whether the target's tasks may not start yet, for what the service depends on.
+
+        A version that is returned to was through the gate when it ran well.
+        """
+        facts = self.facts
+        return bool(facts.waits_for) and facts.alike(
+            self.rollout.target, facts.service.spec_version
+        )
+
+    def is_held(self, number: int) -> bool:
+        """Tell whether tasks of a version may not start yet, for what the service depends on.
+
+        What ran well, and what is returned to, is not held: its gate was another one. All else is,
+        though it be outdated: it may never have been through.
+        """
+        base = self.rollout.base
+        if not self.facts.waits_for or (base and self.facts.alike(number, base)):
+            return False
+        return self.is_gated() or not self.facts.alike(number, self.rollout.target)
+
     def standing(self, task: Task) -> tuple[bool, bool, bool, float, str]:
         """Order live tasks of a place: who serves first, of these whose version ran well."""
         may_run = task.desired_state is TaskState.RUNNING

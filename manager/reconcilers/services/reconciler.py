@@ -3,10 +3,11 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
-from cluster import lifecycle
+from cluster import dependencies, lifecycle
 from cluster.clock import Clock
 from cluster.ids import IdSource
 from cluster.model import (
+    JobStatus,
     Node,
     Service,
     ServiceId,
@@ -19,16 +20,16 @@ from cluster.model import (
 from manager import view as views
 from manager.committer import Change
 from manager.reconcilers import restart
+from manager.reconcilers.dependents import Dependents, world_of
 from manager.reconcilers.loop import Plan
 from manager.reconcilers.services.facts import Facts
 from manager.reconcilers.services.plan import plan
 from manager.reconcilers.services.sightings import Sightings
-from manager.reconcilers.services.tasks import discard
 from scheduler import Demand, explain, snapshot_of
 
 
 class ServiceReconciler:
-    """Plans one service at a time; a service that is gone has its tasks removed.
+    """Plans one service at a time; jobs and tasks of services that are gone are others' business.
 
     It remembers since when it knows each task to be held back, or to be asked to end; a new leader
     counts anew.
@@ -46,33 +47,39 @@ class ServiceReconciler:
         self._sightings = Sightings()
         self._held_since: dict[TaskId, float] = {}
         self._ends_since: dict[TaskId, float] = {}
+        self._dependents = Dependents(view)
+        self._world = world_of(view)
 
     def concerned(self, change: views.Change) -> Iterable[ServiceId]:
+        waiting = self._dependents.concerned(change)
         match change.either:
             case Service() as service:
-                return [service.id]
+                return [service.id, *waiting]
             case Task() as task:
                 self._note_held(task, gone=change.new is None)
-                return [task.service_id]
+                return [task.service_id, *waiting]
+            case JobStatus():
+                return waiting
             case Node():
                 return [
                     service.id
                     for service in self._view.services.values()
-                    if service.spec.mode is ServiceMode.GLOBAL
+                    if service.spec.mode is ServiceMode.GLOBAL or service.spec.depends_on
                 ]
         return []
 
     def everything(self) -> Iterable[ServiceId]:
-        owners = (task.service_id for task in self._view.tasks.values())
-        return dict.fromkeys((*self._view.services, *self._view.rollouts, *owners))
+        return dict.fromkeys((*self._view.services, *self._view.rollouts))
 
     def plan(self, key: ServiceId, now: float) -> Plan:
+        service = self._view.services.get(key)
+        if service is None:
+            return self._remains(key)
+        if service.spec.mode.is_job:
+            return Plan()
         tasks = list(self._view.tasks_of_service(key))
         for task in tasks:
             self._note_held(task)
-        service = self._view.services.get(key)
-        if service is None:
-            return self._remains(key, tasks)
         rollout = self._view.rollouts.get(key)
         facts = Facts(
             service=service,
@@ -85,6 +92,7 @@ class ServiceReconciler:
             rollout=rollout,
             held_seconds=self._held_seconds,
             fits_without=self._fits_without,
+            waits_for=dependencies.waits_for(service, self._world),
         )
         is_quiet = (
             rollout is not None
@@ -112,12 +120,12 @@ class ServiceReconciler:
         now = self._clock.monotonic()
         return now - self._held_since.get(task_id, self._ends_since.get(task_id, now))
 
-    def _remains(self, key: ServiceId, tasks: Iterable[Task]) -> Plan:
+    def _remains(self, key: ServiceId) -> Plan:
         self._sightings.forget(key)
-        gone = [change for task in tasks for change in discard(task, "its service was removed")]
-        if (rollout := self._view.rollouts.get(key)) is not None:
-            gone.append(Change(drop=(rollout,), why="its service was removed"))
-        return Plan(gone)
+        rollout = self._view.rollouts.get(key)
+        if rollout is None:
+            return Plan()
+        return Plan([Change(drop=(rollout,), why="its service was removed")])
 
     def _fits_without(self, successor: Task, holder: Task) -> bool:
         """Tell whether *successor* could be bound if *holder* were gone.

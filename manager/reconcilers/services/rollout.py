@@ -413,6 +413,8 @@ def _stuck(look: Survey, stand: Stand, task: Task, config: UpdateConfig, waits: 
     facts = look.facts
     if delay_left(facts, task) > 0:
         return ""
+    if task is stand.holder and _is_prepared(task):
+        return ""  # it may be let to start at any moment; what it depends on was not there yet
     others = (other for other in stand.occupants() if other is not task)
     if any(not lifecycle.wanted(other) for other in others):
         return ""  # it waits for a predecessor to stop, which has a bound of its own
@@ -424,6 +426,10 @@ def _stuck(look: Survey, stand: Stand, task: Task, config: UpdateConfig, waits: 
     return f"still {task.status.state.value} after {format_duration(deadline)}{why}"[
         :REASON_CHARACTERS_MAX
     ]
+
+
+def _is_prepared(task: Task) -> bool:
+    return task.desired_state is TaskState.READY and task.status.state >= TaskState.READY
 
 
 def _told(look: Survey, failed: Sequence[str], failures: dict[str, str]) -> str:

@@ -75,6 +75,7 @@ def make(
     is_global = facts.service.spec.mode is ServiceMode.GLOBAL
     others = [task for task in stand.occupants() if not (beside and task is stand.holder)]
     may_start = delay <= 0 and not others and (not beside or start_first)
+    may_start = may_start and not look.is_held(number)
     # Later than its predecessors', though the clock stood still or went back: it is their order.
     before = (task.created_at + TICK_SECONDS for task in (*stand.history, *stand.leaving))
     created_at = max([facts.now, look.rollout.started_at, *before])
@@ -129,10 +130,13 @@ def again(
     )
 
 
-def release(facts: Facts, stand: Stand, holder: Task) -> tuple[list[Change], list[float]]:
+def release(look: Survey, stand: Stand, holder: Task) -> tuple[list[Change], list[float]]:
     """Let a task that was held back run, or tell in how many seconds to look again."""
+    facts = look.facts
     if (wait := delay_left(facts, holder)) > 0:
         return [], [wait]
+    if look.is_held(holder.spec_version):
+        return [], []  # what it waits for will wake us
     if others := [task for task in stand.occupants() if task is not holder]:
         asked_seconds = min(facts.held_seconds(task.id) for task in others)
         over_in = _stop_seconds(facts) - asked_seconds

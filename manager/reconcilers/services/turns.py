@@ -16,6 +16,8 @@ has run for the delay; at most ``parallelism`` are.
   ran well, and then its turn is worth waiting for.
 * While a rollout is paused no place begins, and a successor whose holder runs is withdrawn. A
   place in which the new version failed gets the one that ran well again.
+* While the new version waits for what its service depends on it is nobody's turn, and a successor
+  is withdrawn likewise: what there is goes on, and is replaced by its like.
 """
 
 from cluster import lifecycle
@@ -55,6 +57,7 @@ class Turns:
         self._rollout = look.rollout
         self._config = config_of(look.facts, look.rollout)
         self._is_halted = look.rollout.state in HALTED
+        self._is_gated = look.is_gated()
         self._places = len(look.stands)
         self._parallelism = self._config.parallelism or max(1, self._places)
         self._under_way = self._missing = self._canary_left = self._good_running = 0
@@ -109,7 +112,7 @@ class Turns:
     def _release(self, stand: Stand, holder: Task) -> None:
         """Let the one who has the place run, if it was held back and need not be any more."""
         if holder.desired_state is TaskState.READY:
-            changes, waits = tasks.release(self._look.facts, stand, holder)
+            changes, waits = tasks.release(self._look, stand, holder)
             self.changes += changes
             self.waits += waits
 
@@ -158,10 +161,14 @@ class Turns:
         runs = is_running(holder)
         number = self._rollout.target
         if runs or self._is_base(holder):
+            if self._is_gated:
+                return False
             if stand.place not in self._rollout.failed and not self._takes_turn(stand):
                 return False
-        elif self._canary_left <= 0 and self._rollout.base:
+        elif (self._canary_left <= 0 or self._is_gated) and self._rollout.base:
             number = self._rollout.base  # not its turn, and what it has is of no use
+        elif self._is_gated:
+            return False  # its successor would wait as well
         start_first = self._config.order is UpdateOrder.START_FIRST
         last = stand.history[0]
         if last is not holder and lifecycle.wanted(last) and self._look.complies(last):
@@ -188,6 +195,10 @@ class Turns:
         """Let *holder* go once *successor* can take its place."""
         facts = self._look.facts
         serves = is_running(holder)
+        if self._is_gated:
+            why = "its service waits for what it depends on"
+            self.changes += tasks.discard(successor, why)
+            return
         if self._is_halted and (serves or self._is_base(holder)):
             self.changes += tasks.discard(successor, "the rollout is paused")
             return
@@ -250,7 +261,7 @@ class Turns:
 
     def _takes_turn(self, stand: Stand) -> bool:
         """Tell whether it is the place's turn to get the target, and count it."""
-        if self._under_way >= self._parallelism or self._canary_left <= 0:
+        if self._is_gated or self._under_way >= self._parallelism or self._canary_left <= 0:
             return False
         self._under_way += 1
         self._canary_left -= not is_begun(self._look, stand)
