@@ -12,8 +12,10 @@ from pathlib import Path
 import psutil
 import uvloop
 
+from agent import guard
 from agent.agent import Agent
 from agent.channel import Dialer
+from agent.fence import Fence, GuardFile
 from agent.host import PsutilMeter
 from agent.identity import IdentityFiles
 from agent.runtime.dockerd import DockerRuntime
@@ -63,6 +65,7 @@ async def _run(chosen: AgentSettings) -> None:
         source=source,
         meter=PsutilMeter(),
         booted_at=psutil.boot_time(),
+        fence=Fence(GuardFile(Path(chosen.state_dir)), guard.since_boot),
         on_session=lambda: systemd.notify(systemd.READY, "STATUS=has a session"),
         tell=lambda what: systemd.notify(f"STATUS={what}"),
     )

@@ -15,6 +15,7 @@ import msgspec
 
 from agent import host
 from agent.channel import Dialer
+from agent.fence import Fence
 from agent.heartbeats import Heartbeats
 from agent.identity import Identity, IdentityFiles
 from agent.image_news import ImageNews
@@ -50,6 +51,7 @@ class Agent:
 
     Args:
         meter: measures what the host uses.
+        fence: keeps the leases of fenced tasks; without it none can run.
         on_session: is called when there is a session.
         tell: is told what the agent waits for, in a few words.
     """
@@ -66,6 +68,7 @@ class Agent:
         source: random.Random,
         meter: host.HostMeter,
         booted_at: float = 0.0,
+        fence: Fence | None = None,
         on_session: Callable[[], None] = lambda: None,
         tell: Callable[[str], None] = lambda _: None,
     ) -> None:
@@ -77,6 +80,7 @@ class Agent:
         self._source = source
         self._meter = meter
         self._booted_at = booted_at
+        self._fence = fence
         self._on_session = on_session
         self._images = ImageNews(runtime, source)
         self._managers = Managers(settings.managers, source)
@@ -147,6 +151,7 @@ class Agent:
             take_usage=meter.take,
             clock=self._clock,
             source=self._source,
+            fence=self._fence,
         )
         logs = LogPublisher(self._runtime, worker.container_of, stub, opened.id)
         for wish in first.logs:
@@ -190,6 +195,7 @@ class Agent:
             clock=self._clock,
             source=self._source,
             booted_at=self._booted_at,
+            fence=self._fence,
             on_connected=lambda: _ignore(self._group.create_task(self._look_at_engine())),
         )
         meter = UsageMeter(

@@ -13,6 +13,7 @@ import random
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 
+from agent.fence import Fence, lease_seconds
 from agent.images import Images
 from agent.observed import Observed
 from agent.outbox import Outbox
@@ -54,6 +55,7 @@ class Executor:
     """Runs steps for one owner's tasks.
 
     Args:
+        fence: keeps the leases of fenced tasks; without it none can run.
         wake: is called when there may be something to decide.
         lost_sight: is called when a step was given up, so that nobody knows how far it came.
     """
@@ -69,6 +71,7 @@ class Executor:
         source: random.Random,
         wake: Callable[[], None],
         lost_sight: Callable[[], None],
+        fence: Fence | None = None,
     ) -> None:
         self._runtime = runtime
         self._owner = owner
@@ -79,6 +82,7 @@ class Executor:
         self._source = source
         self._wake = wake
         self._lost_sight = lost_sight
+        self._fence = fence
         self._jobs: dict[TaskId, tuple[Step, asyncio.Task[None]]] = {}
         self._bars: dict[TaskId, _Bar] = {}
         self._done: dict[TaskId, Step] = {}  # the last step that went well
@@ -156,6 +160,10 @@ class Executor:
         return made
 
     async def _start(self, step: Start) -> None:
+        if seconds := lease_seconds(step.spec):
+            if self._fence is None:
+                raise CannotRunError("this agent cannot guard fenced tasks")
+            await self._fence.hold(step.container_id, seconds)
         with contextlib.suppress(NoContainerError):  # the look shows it
             try:
                 await self._runtime.start(step.container_id)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from grpc import aio
 
+from agent.fence import Fence
 from cluster import codec, status
 from cluster.api.v1 import dispatch_pb2 as pb
 from cluster.api.v1 import types_pb2
@@ -51,13 +52,25 @@ class Heartbeats:
         take_usage: Callable[[], NodeUsage | None],
         clock: Clock,
         source: random.Random,
+        fence: Fence | None = None,
     ) -> None:
-        """Send nothing yet; *take_usage* returns a new measurement, if there is one."""
+        """Send nothing yet.
+
+        Args:
+            stub: of the manager.
+            session_id: whose heartbeats these are.
+            period_seconds: between two of them.
+            take_usage: returns a new measurement, if there is one.
+            clock: the time.
+            source: of the place among all agents.
+            fence: is told which heartbeats a manager has vouched for.
+        """
         self._stub = stub
         self._session_id = session_id
         self._take_usage = take_usage
         self._clock = clock
         self._place = source.random()
+        self._fence = fence
         self._period_seconds = PERIOD_SECONDS_MIN
         self.set_period(period_seconds)
 
@@ -91,13 +104,22 @@ class Heartbeats:
             )
             if (usage := self._take_usage()) is not None:
                 request.usage.CopyFrom(codec.to_wire(usage, types_pb2.NodeUsage))
+            sent_at = self._fence.now() if self._fence else 0.0
             async with asyncio.timeout(max(PATIENCE_SECONDS, self._period_seconds)):
                 answer = await _said(stream, request)
             if answer is not None:
-                answer_due_at = self._clock.monotonic() + ANSWER_SECONDS
                 self.set_period(answer.heartbeat_period_seconds)
+                if answer.vouched and self._fence:
+                    self._fence.heard(sent_at)
+                answer_due_at = self._clock.monotonic() + min(ANSWER_SECONDS, self._ask_seconds)
             now = self._clock.now()
-            await asyncio.sleep(seconds_to_next(now, self._period_seconds, self._place))
+            wait = seconds_to_next(now, self._period_seconds, self._place)
+            await asyncio.sleep(min(wait, self._ask_seconds))
+
+    @property
+    def _ask_seconds(self) -> float:
+        """For how long at most no answer is asked for, for the sake of leases."""
+        return self._fence.ask_seconds if self._fence else float("inf")
 
 
 def seconds_to_next(now: float, period_seconds: float, place: float) -> float:

@@ -17,7 +17,8 @@ never started again; a restart is a new task, and the manager's business.
 | *not ours any more* | nothing               | remove       | stop                      | remove |
 
 Only containers that carry our cluster's and node's labels are ever among the facts (I10), and
-nothing at all is done before a manager of our cluster has sent a complete set.
+nothing at all is done before a manager of our cluster has sent a complete set; but what runs on
+a lease that is nearly over stops in any case.
 """
 
 from collections import defaultdict
@@ -30,6 +31,8 @@ from cluster.model import Assignment, ServiceId, TaskId, TaskSpec, TaskState, Ta
 # How long after a signal by somebody else an end still counts as its doing, beyond the
 # container's own grace: the daemon's and our own delays in telling.
 SIGNAL_SLACK_SECONDS = 5.0
+
+CONTACT_LOST = "fenced: its host had no contact with a manager for most of its lease"
 
 SpecKey = tuple[ServiceId, int]
 
@@ -113,6 +116,7 @@ class Facts:
         found_dead: those that were dead already when this agent first looked.
         interrupted: those that were alive when the engine went away, and dead when it was back.
         booted_at: when the host came up.
+        overdue: fenced ones whose lease is nearly over: they stop, manager or no manager.
         now: all times are the wall clock's, seconds since 1970 UTC.
     """
 
@@ -127,16 +131,18 @@ class Facts:
     found_dead: Collection[ContainerId] = ()
     interrupted: Collection[ContainerId] = ()
     booted_at: float = 0.0
+    overdue: Collection[ContainerId] = ()
 
 
 def plan(facts: Facts) -> list[Action]:
     """Return the next step of each task that needs one."""
+    fenced = list(_fenced(facts))
     if not facts.is_complete:
-        return []
+        return fenced
     by_task: defaultdict[TaskId, list[Container]] = defaultdict(list)
     for container in facts.containers:
         by_task[container.task_id].append(container)
-    actions: list[Action] = []
+    actions: list[Action] = fenced
     for task_id, assignment in facts.assignments.items():
         chosen, extra = _chosen(by_task.pop(task_id, []))
         actions += _Task(facts, assignment, chosen).actions()
@@ -155,9 +161,20 @@ def _chosen(containers: Sequence[Container]) -> tuple[Container | None, Sequence
     return first, extra
 
 
+def _fenced(facts: Facts) -> Iterator[Action]:
+    """Stop what must not run any longer, whatever was assigned."""
+    for container in facts.containers:
+        if container.alive and container.id in facts.overdue:
+            step = facts.busy.get(container.task_id)
+            if step is None:
+                yield Stop(container.task_id, container.id, CONTACT_LOST)
+            elif isinstance(step, Prepare | Start):
+                yield Cancel(container.task_id)
+
+
 def _discard(facts: Facts, containers: Sequence[Container]) -> Iterator[Action]:
     for container in containers:
-        if container.task_id in facts.busy:
+        if container.task_id in facts.busy or (container.alive and container.id in facts.overdue):
             continue
         if container.alive:
             yield Stop(container.task_id, container.id, "not assigned to this node any more")
@@ -194,6 +211,9 @@ class _Task:
         return self.assignment.desired_state <= TaskState.COMPLETE
 
     def actions(self) -> Iterator[Action]:
+        container = self.container
+        if container is not None and container.alive and container.id in self.facts.overdue:
+            return  # it is being stopped
         if (step := self.facts.busy.get(self.id)) is not None:
             if not self.is_wanted and isinstance(step, Prepare | Start):
                 yield Cancel(self.id)
@@ -276,6 +296,8 @@ class _Task:
         """Return why the end was a bad one; empty if it was a good one."""
         if container.health is Health.UNHEALTHY:
             return _unhealthy(container)
+        if container.id in self.facts.overdue:
+            return CONTACT_LOST
         if container.exit_code:
             return _bad_exit(container)
         # From here on the exit code is 0: well done, unless others made it end.

@@ -10,12 +10,14 @@ import asyncio
 import contextlib
 import logging
 import random
+import subprocess
 from collections.abc import AsyncIterator, Callable, Collection, Hashable
 from typing import NoReturn
 
 from agent import reconciler
 from agent.assignments import AssignmentSet
 from agent.executor import Executor
+from agent.fence import Fence
 from agent.observed import Observed
 from agent.outbox import Outbox
 from agent.reconciler import Facts, Prepare, Remove, Start, Stop
@@ -23,6 +25,7 @@ from agent.runtime.interface import (
     Container,
     ContainerHint,
     ContainerId,
+    ContainerState,
     Owner,
     Runtime,
     RuntimeFailedError,
@@ -37,6 +40,7 @@ LISTING_SECONDS = 10.0  # between listings: how long a missed hint can go unnoti
 RETRY_SECONDS_MIN = 0.1  # after a break: a restarting daemon is missed for a fraction of a second
 RETRY_SECONDS_MAX = 5.0  # and one that is away longer is asked now and then
 LOOKS_MAX = 16  # hinted containers looked at at once; the rest wait their turn
+LEASES_SECONDS = 0.25  # between two looks at leases, which last ten seconds at least
 NETWORKS_SECONDS = 30.0  # between two searches for networks that nobody uses any more
 NETWORKS_PAUSE_SECONDS = 1.0  # and at least: a hundred containers that go are one or two searches
 
@@ -58,6 +62,7 @@ class Worker:
         source: random.Random,
         booted_at: float = 0.0,
         on_connected: Callable[[], None] = lambda: None,
+        fence: Fence | None = None,
     ) -> None:
         self.outbox = Outbox()
         self.assigned = AssignmentSet()
@@ -79,7 +84,9 @@ class Worker:
             source=source,
             wake=self._news.set,
             lost_sight=self._listing_due.set,
+            fence=fence,
         )
+        self._fence = fence
         self._has_looked = False
         self._found_dead: frozenset[ContainerId] = frozenset()
         self._interrupted: frozenset[ContainerId] = frozenset()
@@ -125,6 +132,8 @@ class Worker:
                 group.create_task(self._watch())
                 group.create_task(self._look_at_hinted())
                 group.create_task(self._reconcile())
+                if self._fence is not None:
+                    group.create_task(self._mind_leases(self._fence))
         finally:
             await self._executor.aclose()
         raise AssertionError  # none of them returns
@@ -152,7 +161,29 @@ class Worker:
             found_dead=self._found_dead,
             interrupted=self._interrupted,
             booted_at=self._booted_at,
+            overdue=self._fence.overdue() if self._fence else (),
         )
+
+    # --- leases -------------------------------------------------------------------------------
+
+    async def _mind_leases(self, fence: Fence) -> NoReturn:
+        """See that fenced containers are guarded, and stop when their time is over."""
+        while True:
+            await asyncio.sleep(LEASES_SECONDS)
+            if self._has_looked:
+                self._note_leases(fence)
+            try:
+                await fence.mind()
+            except (RuntimeUnavailableError, OSError, subprocess.SubprocessError) as error:
+                log.warning("fenced containers are not guarded", extra={"error": str(error)})
+            if fence.overdue():
+                self._news.set()
+
+    def _note_leases(self, fence: Fence) -> None:
+        starting = {s.container_id for s in self._executor.busy.values() if isinstance(s, Start)}
+        seen = self._observed.containers
+        fence.ended({one.id for one in seen if one.state is ContainerState.EXITED} - starting)
+        fence.keep_only({one.id for one in seen} | starting)
 
     # --- networks -----------------------------------------------------------------------------
 

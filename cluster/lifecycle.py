@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from cluster.model import Mount, Task, TaskSpec, TaskState, TaskStatus
+from cluster.model import LostNodePolicy, Mount, Task, TaskSpec, TaskState, TaskStatus
 
 
 def advance(status: TaskStatus, report: TaskStatus) -> TaskStatus:
@@ -46,13 +46,25 @@ def occupies(task: Task) -> bool:
     return bound and not task.status.state.finished
 
 
+# Ends ``Task.moving`` of a task that was not spared any longer, whatever its service's budget says.
+REGARDLESS = "stopped regardless of its service's budget"
+
+
+def was_stopped_regardless(task: Task) -> bool:
+    """Tell whether a drain's deadline has ended the task."""
+    return task.moving.endswith(REGARDLESS)
+
+
 def needs_replacing(old: TaskSpec, new: TaskSpec) -> bool:
     """Tell whether a task of *old* must be replaced to follow *new*.
 
     How a task is restarted and where it may run, a bound volume's place included, are not part
-    of what runs: a change of these alone touches no task that still complies.
+    of what runs: a change of these alone touches no task that still complies. Nor is what becomes
+    of it when its node is lost, except that its host has to know of a lease from the beginning.
     """
     neutral = msgspec.structs.replace(old, restart=new.restart, placement=new.placement)
+    if LostNodePolicy.FENCE not in (old.lost_node.policy, new.lost_node.policy):
+        neutral = msgspec.structs.replace(neutral, lost_node=new.lost_node)
     mounts = new.container.mounts
     if _unbound(old.container.mounts) == _unbound(mounts):
         container = msgspec.structs.replace(old.container, mounts=mounts)

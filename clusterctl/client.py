@@ -66,6 +66,7 @@ class Client:
         unreserve_for: Iterable[str] = (),
         add_volumes: Iterable[str] = (),
         remove_volumes: Iterable[str] = (),
+        drain_deadline_seconds: float = 0.0,
     ) -> Node:
         """Change what is given, whatever it was."""
         request = wire.UpdateNodeRequest(
@@ -77,6 +78,7 @@ class Client:
             unreserve_for=unreserve_for,
             add_volumes=add_volumes,
             remove_volumes=remove_volumes,
+            drain_deadline_seconds=drain_deadline_seconds,
         )
         if availability is not None:
             request.availability = types_pb2.Availability.Value(f"AVAILABILITY_{availability.name}")

@@ -6,10 +6,10 @@ the request, versions included; while the view is older than that, nothing has c
 What a single service needs is said in ``replicas``, what a job needs in ``runs``.
 """
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from cluster.lifecycle import live, occupies, wanted
+from cluster.lifecycle import live, occupies, wanted, was_stopped_regardless
 from cluster.model import (
     Availability,
     Node,
@@ -17,7 +17,9 @@ from cluster.model import (
     Service,
     ServiceId,
     ServiceMode,
+    Task,
     TaskId,
+    TaskState,
 )
 from clusterctl.replicas import BAD_ENDS, Progress, desired_of, progress_of, runs
 from clusterctl.rollouts import judged
@@ -244,4 +246,54 @@ def _emptied(view: View, goal: Drained) -> Progress:
         done=known.version >= goal.node.version and not left,
         leaving=True,
         doing=(("leaving", len(left)),) if left else (),
+        waiting=(*_held_by_budgets(view, left), *_running_to_their_end(view, left)),
+        note=_stopped_regardless(view, goal.node),
     )
+
+
+def _running_to_their_end(view: View, left: Iterable[Task]) -> Iterator[tuple[str, str]]:
+    """Yield the jobs of which tasks still run, which nobody stops before a deadline."""
+    jobs: dict[str, int] = {}
+    for task in left:
+        service = view.services.get(task.service_id)
+        if service is not None and service.spec.mode.is_job and live(task):
+            jobs[service.spec.name] = jobs.get(service.spec.name, 0) + 1
+    for name, count in jobs.items():
+        yield f"{name} ({count})", "a job's task runs to its end: a `--deadline` would end it"
+
+
+def _held_by_budgets(view: View, left: Iterable[Task]) -> Iterator[tuple[str, str]]:
+    """Yield the services of which tasks could go, if another may be missing, and why they stay."""
+    held: dict[ServiceId, int] = {}
+    for task in left:
+        if task.moving and live(task) and task.status.state is TaskState.RUNNING:
+            service = view.services.get(task.service_id)
+            is_global = service is not None and service.spec.mode is ServiceMode.GLOBAL
+            if is_global or any(
+                _could_take_over(heir, task) for heir in view.tasks_of(task.service_id)
+            ):
+                held[task.service_id] = held.get(task.service_id, 0) + 1
+    for service_id, count in held.items():
+        if (service := view.services.get(service_id)) is None:
+            continue
+        most = service.spec.budget.max_unavailable
+        reason = f"waits: its budget lets {most} be missing at a time"
+        if not most:
+            reason = (
+                "stays: its budget lets none be missing, and it stops before its successor starts"
+            )
+        yield f"{service.spec.name} ({count})", reason
+
+
+def _could_take_over(heir: Task, task: Task) -> bool:
+    """Tell whether *heir* is made ready to start where *task* stops."""
+    is_next = heir.slot == task.slot and heir.created_at > task.created_at and live(heir)
+    return is_next and not heir.start_first and heir.status.state is TaskState.READY
+
+
+def _stopped_regardless(view: View, node: Node) -> str:
+    count = sum(
+        task.node_id == node.id and was_stopped_regardless(task) for task in view.tasks.values()
+    )
+    tasks = "1 task was" if count == 1 else f"{count} tasks were"
+    return f"{tasks} stopped at the deadline, regardless of budgets" if count else ""

@@ -9,6 +9,8 @@ import msgspec
 from cluster.errors import InvalidError, NotFoundError, did_you_mean
 from cluster.model import (
     FailureAction,
+    LostNode,
+    LostNodePolicy,
     Placement,
     RestartCondition,
     ServiceMode,
@@ -18,6 +20,7 @@ from cluster.model import (
     UpdateConfig,
     UpdateOrder,
 )
+from cluster.quantities import parse_duration
 from cluster.resources import Resources
 
 # What takes back a service's own strategy.
@@ -53,6 +56,7 @@ class Edit:
     priority: int | None = None
     preempts: bool | None = None
     max_unavailable: int | None = None
+    lost_node: str | None = None
     restart_condition: str | None = None
     restart_delay: float | None = None
     restart_max_attempts: int | None = None
@@ -117,6 +121,7 @@ def edited(spec: ServiceSpec, edit: Edit) -> ServiceSpec:
         ),
         placement=_placement(task.placement, edit),
         force_update=task.force_update + edit.force,
+        lost_node=task.lost_node if edit.lost_node is None else _lost_node(edit.lost_node),
     )
     return _replace(
         spec,
@@ -154,6 +159,21 @@ def _generic(old: Resources, counts: Iterable[tuple[str, int]]) -> Resources:
     """Set counts; none takes a kind away."""
     generic = {kind: count for kind, count in {**old.generic, **dict(counts)}.items() if count}
     return _replace(old, generic=generic)
+
+
+def _lost_node(text: str) -> LostNode:
+    """Return what ``POLICY`` or ``POLICY=DURATION`` says.
+
+    Raises:
+        InvalidError: it says nothing.
+    """
+    word, _, after = text.partition("=")
+    policies = {policy.value: policy for policy in LostNodePolicy}
+    if word not in policies:
+        raise InvalidError(
+            f"--lost-node takes replace, wait=DURATION or fence=DURATION, not {text!r}"
+        )
+    return LostNode(policy=policies[word], seconds=parse_duration(after) if after else 0.0)
 
 
 def _placement(old: Placement, edit: Edit) -> Placement:

@@ -59,6 +59,9 @@ class Change:
     expect: tuple[Object, ...] = ()
     why: str = ""
 
+    def __len__(self) -> int:
+        return len(self.save) + len(self.drop) + len(self.expect)
+
     def guards(self) -> list[Guard]:
         return [
             Unchanged(records.key_of(value), value.version)

@@ -120,7 +120,7 @@ class ManagerServer:
         usages = Usages(self.view, self.id, self._sessions.usage, self._peers)
         control = ControlParts(
             clusters=Clusters(access, self.id, members),
-            nodes=Nodes(access, usages),
+            nodes=Nodes(access, usages, clock),
             usages=usages,
             services=Services(access, self._ids, clock),
             rollouts=Rollouts(access, clock),
@@ -226,7 +226,8 @@ class ManagerServer:
 
     def _lease(self) -> LeaseId | None:
         held = self._membership.lease
-        return held.id if held else None
+        # By the clock, for a manager that was paused may wake up here.
+        return held.id if held and held.seconds_left() > 0 else None
 
     def _lease_changed(self, held: HeldLease | None) -> None:
         if self._leaseless is not None:

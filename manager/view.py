@@ -105,6 +105,7 @@ class View:
 
     def __init__(self) -> None:
         self.revision: Revision = 0
+        self.listings = 0  # how often everything was read anew, so that events may be missing
         self.cluster: Cluster | None = None
         self.leader: Leader | None = None
         self.managers: dict[ManagerId, Manager] = {}
@@ -175,6 +176,7 @@ class View:
 
     def listed(self, listing: Listing) -> None:
         """Take everything from *listing*, save for what we know to be newer."""
+        self.listings += 1
         present = {item.key for item in listing.items}
         changes = [self._take(item) for item in listing.items]
         for key, value in list(self._objects.items()):

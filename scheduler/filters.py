@@ -21,6 +21,7 @@ from scheduler.plan import Counted, Reason, ReasonKind, count, in_order
 from scheduler.table import FREE_MIN
 
 _STATES = {NodeState.DOWN: "down", NodeState.UNKNOWN: "not heard of yet"}
+_UNREACHED = "without connection to a manager"
 _AVAILABILITIES = {Availability.PAUSE: "paused", Availability.DRAIN: "draining"}
 
 
@@ -51,11 +52,14 @@ def takes_tasks(_demand: Demand, board: Board) -> Iterator[Refusal]:
     said: dict[str, list[int]] = {}
     for row in np.flatnonzero(shut).tolist():
         node = table.nodes[row]
-        lasting = (_STATES.get(node.state), _AVAILABILITIES.get(node.availability))
+        lasting = (
+            _STATES.get(node.state) or ("" if node.is_reached else _UNREACHED),
+            _AVAILABILITIES.get(node.availability),
+        )
         subjects = [subject for subject in lasting if subject]
         for subject in subjects or [f"holds {node.unsized[0]}, of whose needs nothing is known"]:
             said.setdefault(subject, []).append(row)
-    order = [*_STATES.values(), *_AVAILABILITIES.values()]
+    order = [*_STATES.values(), _UNREACHED, *_AVAILABILITIES.values()]
     for subject in sorted(said, key=lambda subject: (subject not in order, subject)):
         yield Refusal(_rows(board, said[subject]), Reason(ReasonKind.NODE, subject))
 

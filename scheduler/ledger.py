@@ -42,9 +42,10 @@ class _Account:
         leaving: bound tasks that were told to stop.
         items: generic resources with names that bound tasks were given.
         failures: of tasks that failed here of late.
+        is_reached: its agent has a session.
     """
 
-    __slots__ = ("demands", "failures", "items", "leaving", "node")
+    __slots__ = ("demands", "failures", "is_reached", "items", "leaving", "node")
 
     def __init__(self) -> None:
         self.node: Node | None = None
@@ -52,6 +53,7 @@ class _Account:
         self.leaving: set[TaskId] = set()
         self.items: dict[TaskId, Mapping[str, tuple[str, ...]]] = {}
         self.failures: dict[TaskId, Version] = {}
+        self.is_reached = True
 
     @property
     def is_empty(self) -> bool:
@@ -92,6 +94,7 @@ class _Account:
             repels=taken.repels,
             tasks=tasks,
             leaving=frozenset(self.leaving),
+            is_reached=self.is_reached,
         )
 
 
@@ -117,6 +120,12 @@ class Ledger:
     def apply_node(self, node: Node) -> None:
         """Learn of a node as it is now."""
         self._account(node.id).node = node
+
+    def apply_contact(self, node_id: NodeId, *, is_reached: bool) -> None:
+        """Learn whether a node's agent has a session; one never told of is taken to have one."""
+        account = self._accounts.get(node_id)
+        if account is not None and account.is_reached != is_reached:
+            self._account(node_id).is_reached = is_reached
 
     def remove_node(self, node_id: NodeId) -> None:
         """Forget a node. Tasks still bound to it stay known, should it come back."""

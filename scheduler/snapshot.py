@@ -44,6 +44,7 @@ class NodeSnapshot:
         repels: how many bound tasks of which service refuse to be near another, or their own.
         tasks: bound tasks and what they ask for; without the unsized.
         leaving: of these, those that were told to stop.
+        is_reached: its agent has a session; else it would not learn of a task.
     """
 
     facts: NodeFacts
@@ -65,6 +66,7 @@ class NodeSnapshot:
     repels: Mapping[Repelled, int] = field(default_factory=dict)
     tasks: Mapping[TaskId, Demand] = field(default_factory=dict)
     leaving: frozenset[TaskId] = frozenset()
+    is_reached: bool = True
 
     @property
     def id(self) -> NodeId:
@@ -83,7 +85,8 @@ class NodeSnapshot:
     @property
     def is_open(self) -> bool:
         """Whether it takes tasks at all."""
-        return self.is_alive and self.availability is Availability.ACTIVE and not self.unsized
+        is_ready = self.is_alive and self.is_reached
+        return is_ready and self.availability is Availability.ACTIVE and not self.unsized
 
 
 @dataclass(frozen=True, slots=True)

@@ -268,6 +268,7 @@ OURS = Section(
         "budget": _honoured(),
         "gang": _honoured("services of one name are placed all together or not at all"),
         "job": _honoured("how a job runs"),
+        "lost_node": _honoured("replace, wait or fence; or a map that also says after how long"),
         "preempts": _honoured("lower priorities make way where there is no room"),
         "prefer": _honoured("constraints that need not hold: an expression, or a map"),
         "priority": _honoured("-1000 to 1000; the higher is placed first, 0 if absent"),
@@ -336,6 +337,15 @@ DEPENDENCY = Section(
 BUDGET = Section(
     f"services.<name>.{EXTENSION}.budget",
     {"max_unavailable": _honoured("replicas that may be missing at a time; 1 if absent")},
+    takes_extensions=False,
+)
+
+LOST_NODE = Section(
+    f"services.<name>.{EXTENSION}.lost_node",
+    {
+        "after": _honoured("wait: then it is replaced; fence: its lease, 30s if absent"),
+        "policy": _honoured("replace, wait or fence"),
+    },
     takes_extensions=False,
 )
 
@@ -528,7 +538,8 @@ SECTIONS = (
     *(PORT, MOUNT, MOUNT_BIND, MOUNT_VOLUME, MOUNT_TMPFS, ATTACHMENT),
     *(DEPLOY, RESOURCES, LIMITS, RESERVATIONS, GENERIC, DISCRETE),
     *(RESTART_POLICY, PLACEMENT, PREFERENCE, UPDATE_CONFIG, ROLLBACK_CONFIG),
-    *(OURS, OURS_OF_UPDATE, OURS_OF_ROLLBACK, JOB, SCHEDULE, BUDGET, AFFINITY, PREFERRED),
+    *(OURS, OURS_OF_UPDATE, OURS_OF_ROLLBACK, JOB, SCHEDULE, BUDGET, LOST_NODE),
+    *(AFFINITY, PREFERRED),
     *(NETWORK, VOLUME, OURS_OF_VOLUME),
 )
 

@@ -19,6 +19,7 @@ from cluster.model import (
     DisruptionBudget,
     Healthcheck,
     JobSpec,
+    LostNode,
     Mount,
     MountKind,
     NetworkMode,
@@ -253,6 +254,9 @@ def _extension(spec: ServiceSpec, own: Mapping[str, str]) -> Part:
         ],
     )
     part |= _given(update=_update_ours(spec.update), rollback=_update_ours(spec.rollback))
+    if (lost := spec.task.lost_node) != LostNode():
+        after = {"after": format_duration(lost.seconds)} if lost.seconds else {}
+        part["lost_node"] = {"policy": lost.policy.value, **after}
     if spec.budget != DisruptionBudget():
         part["budget"] = {"max_unavailable": spec.budget.max_unavailable}
     if spec.mode.is_job:

@@ -4,6 +4,7 @@ import msgspec
 
 from cluster.compose import catalogue, fields
 from cluster.compose.fields import Cursor, Fields
+from cluster.compose.nodes import Mapping
 from cluster.compose.stack import Stack
 from cluster.errors import did_you_mean
 from cluster.model import (
@@ -11,6 +12,8 @@ from cluster.model import (
     Concurrency,
     DisruptionBudget,
     JobSpec,
+    LostNode,
+    LostNodePolicy,
     Placement,
     Preferred,
     RestartPolicy,
@@ -24,6 +27,10 @@ from cluster.model import (
 WEIGHT_DEFAULT = 50
 
 _CONCURRENCY = {concurrency.value: concurrency for concurrency in Concurrency}
+# Outlives a restart of etcd or of all managers, and leaves a container ten seconds to stop.
+LEASE_SECONDS_DEFAULT = 30.0
+
+_POLICIES = {policy.value: policy for policy in LostNodePolicy}
 _STRATEGIES = {strategy.value: strategy for strategy in Strategy}
 
 
@@ -57,6 +64,26 @@ def returned(config: UpdateConfig, ours: Fields) -> UpdateConfig:
 
 def _deadline(config: UpdateConfig, part: Fields) -> float:
     return part.get("progress_deadline", fields.duration, config.progress_deadline_seconds)
+
+
+def lost_node(ours: Fields) -> LostNode:
+    """Return ``lost_node``: a policy, or a map with one and ``after``."""
+    return ours.get("lost_node", _lost_node, LostNode())
+
+
+def _lost_node(cursor: Cursor) -> LostNode:
+    if not isinstance(cursor.node, Mapping):
+        policy = fields.choice(_POLICIES)(cursor)
+        return LostNode(policy=policy, seconds=_after(policy))
+    part = Fields(cursor, catalogue.LOST_NODE)
+    if "policy" not in part:
+        raise cursor.refused("expected a policy: replace, wait or fence")
+    policy = fields.choice(_POLICIES)(part.at("policy"))
+    return LostNode(policy=policy, seconds=part.get("after", fields.duration, _after(policy)))
+
+
+def _after(policy: LostNodePolicy) -> float:
+    return LEASE_SECONDS_DEFAULT if policy is LostNodePolicy.FENCE else 0.0
 
 
 def gang(ours: Fields, stack: Stack) -> str:

@@ -45,6 +45,8 @@ _KEYS = {
     "job.schedule.late_seconds_max": (f"{EXTENSION}.schedule.late",),
     "job.retries": (f"{EXTENSION}.job.retries", "deploy.restart_policy.max_attempts", "restart"),
     "depends_on": ("depends_on",),
+    "task.lost_node": (f"{EXTENSION}.lost_node",),
+    "task.lost_node.seconds": (f"{EXTENSION}.lost_node.after",),
     "task.networks": ("networks", "network_mode"),
     "task.ports": ("ports",),
     "task.container.environment": ("environment", "env_file"),

@@ -80,6 +80,7 @@ def service_spec(cursor: Cursor, name: str, stack: Stack) -> ServiceSpec:
             ports=_ports(service, network_mode),
             restart=restart,
             placement=extension.placed(deploy.placement(service, section), ours, stack),
+            lost_node=extension.lost_node(ours),
         ),
         priority=ours.get("priority", fields.integer, 0),
         preempts=ours.get("preempts", fields.boolean, False),

@@ -5,8 +5,8 @@ only when every predecessor in its place was seen to have ended, or a bound time
 stands for a host whose Docker hangs. So that somebody runs beside a predecessor is no proof by
 itself; a task that is *made* to run at once beside one is.
 
-In an update the successor is made while the task that it is to replace goes on. It waits, READY,
-unless the update goes start-first: then the task says so, and may run beside that one.
+In an update, or when a task moves to another node, the successor is made while the task that it is
+to replace goes on. It waits, READY, unless the service goes start-first: then the task says so, and may run beside that one.
 """
 
 from collections.abc import Iterator
@@ -22,13 +22,15 @@ def one_current_task(state: State, place: Place) -> Iterator[Breach]:
         (task for task in state.in_place(place) if is_current(task)),
         key=lambda task: (task.created_at, task.id),
     )
-    if len(current) > 2 or (len(current) == 2 and not _replaces(*current)):  # noqa: PLR2004
-        yield Breach(
-            "I2",
-            tuple(task.id for task in current),
-            f"{len(current)} tasks are current in one place: "
-            + ", ".join(f"{state.called(task)} {_written(task)}" for task in current),
-        )
+    told = f"{len(current)} tasks are current in one place: " + ", ".join(
+        f"{state.called(task)} {_written(task)}" for task in current
+    )
+    ids = tuple(task.id for task in current)
+    if len(current) > 2 or (len(current) == 2 and not _replaces(current[1])):  # noqa: PLR2004
+        yield Breach("I2", ids, told)
+    elif len(current) == 2 and not _has_reason(*current):  # noqa: PLR2004
+        allowed = "allowed only if the first was to move until just now"
+        yield Breach("I2", ids, f"{told}; {allowed}", certain=False)
 
 
 def one_may_run(state: State, place: Place) -> Iterator[Breach]:
@@ -54,7 +56,7 @@ def one_may_run(state: State, place: Place) -> Iterator[Breach]:
 def is_made_behind_its_predecessors(state: State, new: Task) -> Iterator[Breach]:
     """Require of a new task that it is not to run while another of its place may still run.
 
-    One that goes start-first may have one other beside it, of another version.
+    One that goes start-first may have one other beside it, of another version or on the move.
 
     Args:
         state: as it is once the task was made.
@@ -64,8 +66,10 @@ def is_made_behind_its_predecessors(state: State, new: Task) -> Iterator[Breach]
         return
     others = [task for task in state.in_place(Place.of(new)) if task.id != new.id]
     before = [task for task in others if takes_room(task)]
-    if new.start_first and len(before) == 1 and before[0].spec_version != new.spec_version:
-        return
+    if new.start_first and len(before) == 1:
+        holder = before[0]
+        if holder.spec_version != new.spec_version or holder.moving:
+            return
     for other in before:
         yield Breach(
             "I2",
@@ -75,10 +79,14 @@ def is_made_behind_its_predecessors(state: State, new: Task) -> Iterator[Breach]
         )
 
 
-def _replaces(holder: Task, successor: Task) -> bool:
-    """Tell whether the later of two live tasks is there to replace the other."""
-    waits = successor.desired_state is TaskState.READY
-    return holder.spec_version != successor.spec_version and (waits or successor.start_first)
+def _replaces(successor: Task) -> bool:
+    """Tell whether the later of two live tasks is held back, or says that it goes start-first."""
+    return successor.desired_state is TaskState.READY or successor.start_first
+
+
+def _has_reason(holder: Task, successor: Task) -> bool:
+    """Tell whether it can be seen why one is to replace the other: a new version, or a move."""
+    return holder.spec_version != successor.spec_version or bool(holder.moving)
 
 
 def _may_run_beside(task: Task, other: Task) -> bool:

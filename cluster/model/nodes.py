@@ -20,6 +20,9 @@ class NodeSpec(Value, frozen=True):
         task_slots: tasks it takes at most, whatever they reserve; 0 is no limit.
         reserved_for: names of which a task must tolerate every one to come here.
         volumes: names of the bound volumes that live here.
+        drain_asked_at: when it was last asked to drain; set by the manager that was asked.
+        drain_deadline_seconds: how long after that what is left is stopped regardless of budgets;
+            0 is never.
     """
 
     availability: Availability = Availability.ACTIVE
@@ -27,6 +30,8 @@ class NodeSpec(Value, frozen=True):
     task_slots: int = 0
     reserved_for: tuple[str, ...] = ()
     volumes: tuple[str, ...] = ()
+    drain_asked_at: float = 0.0
+    drain_deadline_seconds: float = 0.0
 
 
 class NodeDescription(Value, frozen=True):

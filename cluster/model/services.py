@@ -146,6 +146,26 @@ class Placement(Value, frozen=True):
     stays: bool = False
 
 
+class LostNodePolicy(Enum):
+    """What becomes of a task whose node cannot be reached any more."""
+
+    REPLACE = "replace"  # it runs elsewhere at once, and perhaps twice for a while
+    WAIT = "wait"  # its node gets a time to come back
+    FENCE = "fence"  # never twice: its host ends it first, without a word from anybody
+
+
+class LostNode(Value, frozen=True):
+    """What becomes of a task whose node is lost (docs/decisions/0012-fencing.md).
+
+    Attributes:
+        seconds: with ``WAIT``, how long its node has to come back. With ``FENCE``, its lease: so
+            long after the last heartbeat that a manager vouched for its host lets it run.
+    """
+
+    policy: LostNodePolicy = LostNodePolicy.REPLACE
+    seconds: float = 0.0
+
+
 class TaskSpec(Value, frozen=True):
     """The template that a service's tasks are made from.
 
@@ -153,6 +173,7 @@ class TaskSpec(Value, frozen=True):
         reservations: set aside on the node; what the scheduler counts.
         limits: enforced by the kernel; 0 is no limit.
         force_update: a counter; raising it replaces every task though nothing else changed.
+        lost_node: what becomes of a task whose node is lost.
     """
 
     container: ContainerSpec
@@ -164,6 +185,7 @@ class TaskSpec(Value, frozen=True):
     restart: RestartPolicy = RestartPolicy()
     placement: Placement = Placement()
     force_update: int = 0
+    lost_node: LostNode = LostNode()
 
 
 class ServiceMode(Enum):

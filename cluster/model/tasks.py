@@ -97,6 +97,8 @@ class Task(Object, frozen=True):
             by the leader when it is bound.
         start_first: it may run beside the task that it is to replace (I2).
         run: the number of the job's run that it is part of; 0 if its service is no job.
+        moving: why it is to move to another node; empty if it stays. Written by the leader.
+        aims_at: the only node that it may be bound to; empty if any will do.
     """
 
     id: TaskId
@@ -112,6 +114,8 @@ class Task(Object, frozen=True):
     generic_items: dict[str, tuple[str, ...]] = {}
     start_first: bool = False
     run: int = 0
+    moving: str = ""
+    aims_at: NodeId = NO_NODE
 
 
 class Assignment(Value, frozen=True):

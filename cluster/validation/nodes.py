@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from cluster.errors import InvalidError
 from cluster.model import NodeSpec
+from cluster.quantities import DURATION_SECONDS_MAX, format_duration
 from cluster.validation.flaws import Flaw, name_flaw, not_negative
 from cluster.validation.services import volume_flaw
 
@@ -20,6 +21,7 @@ def check_node(spec: NodeSpec) -> None:
     """
     flaws = [
         *not_negative("task_slots", spec.task_slots),
+        *_deadline(spec.drain_deadline_seconds),
         *_few("reserved_for", spec.reserved_for, RESERVED_FOR_MAX),
         *(Flaw("reserved_for", flaw) for name in spec.reserved_for if (flaw := name_flaw(name))),
         *_few("volumes", spec.volumes, VOLUMES_MAX),
@@ -27,6 +29,12 @@ def check_node(spec: NodeSpec) -> None:
     ]
     if flaws:
         raise InvalidError("\n".join(map(str, flaws)))
+
+
+def _deadline(seconds: float) -> Iterator[Flaw]:
+    if not 0 <= seconds <= DURATION_SECONDS_MAX:
+        longest = format_duration(DURATION_SECONDS_MAX)
+        yield Flaw("drain_deadline_seconds", f"must be 0 to {longest}, is {seconds:g}")
 
 
 def _few(field: str, names: Sequence[str], most: int) -> Iterator[Flaw]:

@@ -15,6 +15,7 @@ from cluster.model import (
     ContainerSpec,
     FailureAction,
     Healthcheck,
+    LostNodePolicy,
     Mount,
     MountKind,
     NetworkMode,
@@ -24,8 +25,15 @@ from cluster.model import (
     TaskSpec,
     Ulimit,
     UpdateConfig,
+    UpdateOrder,
 )
-from cluster.quantities import DURATION_SECONDS_MAX, INT64_MAX, format_bytes, format_cpus
+from cluster.quantities import (
+    DURATION_SECONDS_MAX,
+    INT64_MAX,
+    format_bytes,
+    format_cpus,
+    format_duration,
+)
 from cluster.resources import Resources
 from cluster.validation import jobs, placement
 from cluster.validation.flaws import NAME_CHARACTERS_MAX, Flaw, name_flaw, not_negative
@@ -44,6 +52,12 @@ CPU_NANOS_MIN = 1_000_000
 
 # Docker refuses shorter ones; 0 takes its default.
 HEALTH_SECONDS_MIN = 0.001
+
+# A host speaks with its managers every two seconds; of these words several may get lost.
+LEASE_SECONDS_MIN = 10.0
+
+# The last part of a lease, in which a container stops in good order (``agent.fence``).
+STOP_PART = 1 / 3
 
 # It becomes a folder on the host.
 VOLUME_CHARACTERS_MAX = 255
@@ -90,6 +104,7 @@ def service_flaws(spec: ServiceSpec) -> tuple[Flaw, ...]:
         *_update("update", spec.update),
         *_update("rollback", spec.rollback),
         *_canary(spec),
+        *_lost_node(spec),
         *placement.order_flaws(spec),
         *jobs.job_flaws(spec),
         *jobs.dependency_flaws(spec),
@@ -388,6 +403,39 @@ def _update(at: str, update: UpdateConfig) -> Iterator[Flaw]:
         )
     if update.canary or update.promote_after_seconds:
         yield Flaw(f"{at}.canary", "must be 0: a return is not tried on a few first")
+
+
+def _lost_node(spec: ServiceSpec) -> Iterator[Flaw]:
+    at, lost = "task.lost_node", spec.task.lost_node
+    match lost.policy:
+        case LostNodePolicy.REPLACE:
+            if lost.seconds:
+                yield Flaw(f"{at}.seconds", "must be 0: with replace nothing is waited for")
+        case LostNodePolicy.WAIT:
+            if not 0 < lost.seconds <= DURATION_SECONDS_MAX:
+                yield Flaw(f"{at}.seconds", "must say how long the node has to come back")
+        case LostNodePolicy.FENCE:
+            yield from _fenced(spec)
+
+
+def _fenced(spec: ServiceSpec) -> Iterator[Flaw]:
+    lease = spec.task.lost_node.seconds
+    if not LEASE_SECONDS_MIN <= lease <= DURATION_SECONDS_MAX:
+        shortest = format_duration(LEASE_SECONDS_MIN)
+        yield Flaw("task.lost_node.seconds", f"must be {shortest} at least, is {lease:g} s")
+    grace = spec.task.container.stop_grace_seconds
+    if grace > lease * STOP_PART:
+        yield Flaw(
+            "task.container.stop_grace_seconds",
+            f"must be at most a third of the lease that fence gives it ({lease * STOP_PART:g} s),"
+            f" is {grace:g}: what has not stopped at the lease's end is killed",
+        )
+    if spec.mode is ServiceMode.GLOBAL:
+        yield Flaw("task.lost_node.policy", "fence has no use in mode global: nobody takes over")
+    for name, update in (("update", spec.update), ("rollback", spec.rollback)):
+        if update.order is UpdateOrder.START_FIRST:
+            message = "must be stop-first with fence: start-first runs two at a time"
+            yield Flaw(f"{name}.order", message)
 
 
 def _canary(spec: ServiceSpec) -> Iterator[Flaw]:

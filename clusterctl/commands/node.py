@@ -6,7 +6,15 @@ import click
 
 from clusterctl.app import App, pass_app
 from clusterctl.lazy import Family
-from clusterctl.options import LABEL, argument, format_option, listing_options, show, wait_options
+from clusterctl.options import (
+    DURATION,
+    LABEL,
+    argument,
+    format_option,
+    listing_options,
+    show,
+    wait_options,
+)
 
 if TYPE_CHECKING:
     from cluster.model import Availability, ServiceId
@@ -125,27 +133,49 @@ def update(
     "drain",
     examples="""
     clusterctl node drain node1
+    # what has not moved after ten minutes is stopped regardless of its service's budget
+    clusterctl node drain node1 --deadline 10m
     # come back later
     clusterctl node drain node1 --no-wait
     """,
 )
 @argument("node", many=True)
+@click.option(
+    "--deadline",
+    type=DURATION,
+    metavar="DURATION",
+    help="Stop what is left after that, regardless of budgets; without it a drain may wait for"
+    " ever.",
+)
 @wait_options
 @pass_app
-def drain(app: App, nodes: tuple[str, ...], wait: bool, timeout_seconds: float) -> None:
+def drain(
+    app: App, nodes: tuple[str, ...], deadline: float | None, wait: bool, timeout_seconds: float
+) -> None:
     """Move all tasks of nodes elsewhere, and let no new ones come.
 
-    Done when nothing runs there and as many tasks as before run elsewhere.
+    Tasks go as their services say: start-first, their successors run before they stop; never more
+    at a time than the budget lets be missing. What finds no room elsewhere stays, until it does or
+    the deadline is there. Done when nothing runs there and as many tasks as before run elsewhere.
     """
     from cluster.model import Availability
     from clusterctl.convergence import Drained
     from clusterctl.waiting import wait_for
 
+    if deadline is not None and deadline <= 0:
+        raise click.UsageError("--deadline must be longer than nothing; leave it out for none")
     running = {each: _running_of(app, each) for each in nodes}
     goals = [
-        Drained(app.client.update_node(each, availability=Availability.DRAIN), running[each])
+        Drained(
+            app.client.update_node(
+                each, availability=Availability.DRAIN, drain_deadline_seconds=deadline or 0.0
+            ),
+            running[each],
+        )
         for each in nodes
     ]
+    if timeout_seconds and deadline:
+        timeout_seconds += deadline  # the wait proper begins when nothing holds it up any more
     for goal in goals:
         name = goal.node.description.hostname or goal.node.id
         if not wait:

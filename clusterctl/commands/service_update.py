@@ -107,6 +107,11 @@ _OPTIONS = (
         "--max-unavailable", type=_AMOUNT, help="Tasks that may be missing for others' sake."
     ),
     click.option(
+        "--lost-node",
+        metavar="POLICY[=TIME]",
+        help="If its node is lost: replace, wait=10m, or fence=30s (never two at a time).",
+    ),
+    click.option(
         "--restart-condition",
         type=click.Choice(["none", "on-failure", "any"]),
         help="After which ends a task is replaced.",

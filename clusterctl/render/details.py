@@ -7,8 +7,11 @@ from cluster.model import (
     ContainerSpec,
     DisruptionBudget,
     Healthcheck,
+    LostNode,
+    LostNodePolicy,
     Mount,
     NetworkMode,
+    Node,
     Placement,
     RestartPolicy,
     Rollout,
@@ -22,7 +25,17 @@ from cluster.quantities import format_duration
 from clusterctl.answers import NodeSummary, ServiceSummary, TaskDetails
 from clusterctl.render import jobs
 from clusterctl.render.kinds import port, replicas, task_error, task_name
-from clusterctl.render.people import ago, count, cpus, generic, memory, pairs, resources, share
+from clusterctl.render.people import (
+    ago,
+    count,
+    cpus,
+    generic,
+    memory,
+    moment,
+    pairs,
+    resources,
+    share,
+)
 from clusterctl.render.table import facts
 
 _MODES = {
@@ -81,6 +94,18 @@ def template(task: TaskSpec) -> Facts:
     yield "Networks", ", ".join(each.network for each in task.networks) or _MODES[task.network_mode]
     yield from _placement(task.placement)
     yield "Restart", _restart(task.restart)
+    yield "Lost node", _lost_node(task.lost_node)
+
+
+def _lost_node(lost: LostNode) -> str:
+    after = format_duration(lost.seconds)
+    match lost.policy:
+        case LostNodePolicy.REPLACE:
+            return ""
+        case LostNodePolicy.WAIT:
+            return f"waits {after} for it to come back"
+        case LostNodePolicy.FENCE:
+            return f"never two at a time: its host ends it {after} after the last word"
 
 
 def _placement(placement: Placement) -> Facts:
@@ -203,6 +228,13 @@ def task(each: TaskDetails, now: float) -> str:
     return facts(rows) + "\n"
 
 
+def _deadline(value: Node) -> str:
+    if not value.spec.drain_deadline_seconds:
+        return ""
+    deadline = format_duration(value.spec.drain_deadline_seconds)
+    return f", at most {deadline} from {moment(value.spec.drain_asked_at)} on"
+
+
 def node(each: NodeSummary, now: float) -> str:
     value = each.node
     described, capacity, usage = value.description, value.description.capacity, each.usage
@@ -217,7 +249,7 @@ def node(each: NodeSummary, now: float) -> str:
         ("Name", described.hostname),
         ("Status", f"{value.status.state.value} {ago(value.status.changed_at, now)}".rstrip()),
         ("Reason", value.status.message),
-        ("Availability", value.spec.availability.value),
+        ("Availability", f"{value.spec.availability.value}{_deadline(value)}"),
         ("Labels", pairs(value.spec.labels)),
         ("Address", described.address),
         ("Platform", f"{described.platform.os}/{described.platform.architecture}"),

@@ -189,10 +189,13 @@ def nodes(now: float, show_id: Id = short) -> Kind[NodeSummary]:
             ("AVAILABILITY", lambda each: each.node.spec.availability.value),
             ("TASKS", lambda each: f"{each.tasks_running}/{each.tasks_total}"),
             ("CPU RESERVED", lambda each: _of(cpus, each, "cpu_nanos")),
+            ("CPU USED", lambda each: _used(cpus, each, "cpu_nanos")),
             ("MEMORY RESERVED", lambda each: _of(memory, each, "memory_bytes")),
+            ("MEMORY USED", lambda each: _used(memory, each, "memory_bytes")),
             ("ADDRESS", lambda each: each.node.description.address),
             ("ENGINE", lambda each: each.node.description.engine_version),
-            ("SINCE", lambda each: ago(each.node.status.changed_at, now)),
+            ("AGENT", lambda each: each.node.description.agent_version),
+            ("HEARD", lambda each: _heard(each, now)),
         ),
         row=_node_row,
         identity=lambda each: each.node.id,
@@ -209,6 +212,20 @@ def _of(text: Callable[[int], str], each: NodeSummary, field: str) -> str:
     return f"{text(part)} of {text(whole)}"
 
 
+def _used(text: Callable[[int], str], each: NodeSummary, field: str) -> str:
+    if each.usage is None or not each.usage.measured_at:
+        return "-"
+    amount: int = getattr(each.usage, field)
+    return text(amount)
+
+
+def _heard(each: NodeSummary, now: float) -> str:
+    """Return when the node was heard of last; of one that is down, since when it is."""
+    if each.heard_seconds_ago is not None:
+        return f"{each.heard_seconds_ago:.1f}s ago"
+    return f"not since {ago(each.node.status.changed_at, now)}" if each.node.created_at else "-"
+
+
 def _node_row(each: NodeSummary) -> dict[str, Any]:
     node = each.node
     return {
@@ -216,6 +233,8 @@ def _node_row(each: NodeSummary) -> dict[str, Any]:
         "name": node.description.hostname,
         "status": node.status.state.value,
         "availability": node.spec.availability.value,
+        "drain_deadline_seconds": node.spec.drain_deadline_seconds,
+        "since": moment(node.status.changed_at),
         "labels": node.spec.labels,
         "task_slots": node.spec.task_slots,
         "reserved_for": list(node.spec.reserved_for),

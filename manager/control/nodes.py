@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from cluster.clock import Clock
 from cluster.errors import ConflictError, InvalidError, StateError
 from cluster.lifecycle import occupies
 from cluster.model import Availability, Node, NodeSpec, NodeState, SessionState
@@ -27,6 +28,7 @@ class NodeChange:
         set_labels: added or replaced.
         remove_labels, unreserve_for, remove_volumes: a missing one is no error.
         reserve_for, add_volumes: one that is there already is no error.
+        drain_deadline_seconds: with a drain: after that what is left is stopped; 0 is never.
     """
 
     availability: Availability | None = None
@@ -37,9 +39,10 @@ class NodeChange:
     unreserve_for: Collection[str] = ()
     add_volumes: Collection[str] = ()
     remove_volumes: Collection[str] = ()
+    drain_deadline_seconds: float = 0.0
 
-    def applied(self, spec: NodeSpec) -> NodeSpec:
-        """Return *spec* with the change made.
+    def applied(self, spec: NodeSpec, now: float = 0.0) -> NodeSpec:
+        """Return *spec* with the change made at a time.
 
         Raises:
             InvalidError: it contradicts itself, or leads to what no node can be asked.
@@ -63,10 +66,24 @@ class NodeChange:
             reserved_for=_joined(spec.reserved_for, self.reserve_for, self.unreserve_for),
             volumes=_joined(spec.volumes, self.add_volumes, self.remove_volumes),
         )
+        changed = self._with_deadline(changed, was=spec.availability, now=now)
         # The leader adds bound volumes too: their number must not be in an operator's way.
         known = changed if self.add_volumes else msgspec.structs.replace(changed, volumes=())
         check_node(known)
         return changed
+
+    def _with_deadline(self, spec: NodeSpec, *, was: Availability, now: float) -> NodeSpec:
+        """Return *spec* with the deadline of its drain, if this change asks for one."""
+        deadline = self.drain_deadline_seconds
+        if deadline and self.availability is not Availability.DRAIN:
+            raise InvalidError("only a drain has a deadline")
+        if self.availability is None:
+            return spec
+        if self.availability is not Availability.DRAIN:
+            return msgspec.structs.replace(spec, drain_asked_at=0.0, drain_deadline_seconds=0.0)
+        if was is Availability.DRAIN and deadline == spec.drain_deadline_seconds == 0:
+            return spec  # it is asked for what it does already
+        return msgspec.structs.replace(spec, drain_asked_at=now, drain_deadline_seconds=deadline)
 
 
 def _joined(
@@ -78,8 +95,9 @@ def _joined(
 class Nodes:
     """The part of the Control API that is about nodes."""
 
-    def __init__(self, access: Access, usages: Usages) -> None:
+    def __init__(self, access: Access, usages: Usages, clock: Clock) -> None:
         self._access = access
+        self._clock = clock
         self._view = access.view
         self._usages = usages
 
@@ -116,7 +134,7 @@ class Nodes:
                     f" on version {version}, it is at version {old.version} now"
                     f" ({_as_it_is(old)}); look again: `clusterctl node inspect {old.id}`"
                 )
-            spec = change.applied(old.spec)
+            spec = change.applied(old.spec, self._clock.now())
             changes = Changes()
             if spec == old.spec:
                 return Decision(changes, lambda _: old)

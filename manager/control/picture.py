@@ -8,7 +8,16 @@ making another.
 import asyncio
 from collections.abc import Callable
 
-from cluster.model import NO_NODE, Node, ServiceSpec, Strategy, Task
+from cluster.model import (
+    NO_NODE,
+    Node,
+    NodeId,
+    ServiceSpec,
+    Session,
+    SessionState,
+    Strategy,
+    Task,
+)
 from manager.view import Batch, Change, View
 from scheduler import Explanation, Ledger, explain
 
@@ -49,11 +58,12 @@ class Picture:
             finally:
                 ledger.apply_task(task)
             cluster = self._view.cluster
+            aim = NO_NODE if task.moving else task.aims_at
             answer = await asyncio.to_thread(
                 explain,
                 snapshot,
                 demand,
-                node_id=NO_NODE if task.slot else task.node_id,
+                node_id=aim if task.slot else task.node_id,
                 strategy=cluster.spec.strategy if cluster else Strategy.BINPACK,
             )
             return task, answer
@@ -69,6 +79,7 @@ class Picture:
         self._unsubscribe = self._view.subscribe(lambda batch: self._follow(ledger, batch))
         for node in self._view.nodes.values():
             ledger.apply_node(node)
+            _note_contact(ledger, self._view, node.id)
         for index, task_id in enumerate(list(self._view.tasks), 1):
             if (task := self._view.tasks.get(task_id)) is not None:
                 ledger.apply_task(task)
@@ -84,6 +95,16 @@ class Picture:
             return
         for change in batch.changes:
             _apply(ledger, change)
+            if isinstance(change.either, Node):
+                _note_contact(ledger, self._view, change.either.id)
+            elif isinstance(change.either, Session):
+                _note_contact(ledger, self._view, change.either.node_id)
+
+
+def _note_contact(ledger: Ledger, view: View, node_id: NodeId) -> None:
+    session = view.sessions.get(node_id)
+    is_live = session is not None and session.state is SessionState.LIVE
+    ledger.apply_contact(node_id, is_reached=is_live)
 
 
 def _apply(ledger: Ledger, change: Change) -> None:

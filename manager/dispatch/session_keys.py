@@ -4,6 +4,10 @@ A key stands under the lease of the manager that holds the session, so it goes w
 manager. Rule: an older session never stands over a newer one. Opening a session reads its
 key from the store first, so that it knows which one it supersedes; later writes are guarded
 by the key's revision and give way to any other session that they find there.
+
+The second rule: a session never comes to stand for a node that is recorded as down without that
+record being written again. A session's key may come and go unseen; that leaves a trace, on
+which the leader rests when it gives up fenced tasks (docs/decisions/0012-fencing.md).
 """
 
 from collections.abc import Callable
@@ -11,15 +15,26 @@ from collections.abc import Callable
 import msgspec
 
 from cluster.errors import ConflictError, UnavailableError
-from cluster.model import Node, NodeDescription, NodeId, NodeSpec, Object, Session
+from cluster.model import (
+    Node,
+    NodeDescription,
+    NodeId,
+    NodeSpec,
+    NodeState,
+    Object,
+    Session,
+    SessionState,
+)
 from manager import records
 from manager.store import keys
 from manager.store.interface import (
     Delete,
+    Guard,
     GuardFailedError,
     KeyValue,
     LeaseGoneError,
     LeaseId,
+    Put,
     Revision,
     Store,
     Unchanged,
@@ -72,7 +87,7 @@ class SessionKeys:
                 Unchanged(keys.node(node.id), node.version),
             ]
             writes: list[Write] = [records.put(session, lease)]
-            if node != old:
+            if node != old or _is_down(old):
                 writes.append(records.put(node))
             try:
                 revision = await self._store.commit(guards, writes)
@@ -148,8 +163,17 @@ class SessionKeys:
         """Write while nothing but *session* stands there; return the revision if written."""
         expected: Revision = session.version
         for _ in range(ATTEMPTS_MAX):
+            guards: list[Guard] = [Unchanged(write.key, expected)]
+            writes = [write]
+            if isinstance(write, Put) and session.state is SessionState.LIVE:
+                node = self._view.nodes.get(session.node_id)
+                if node is None:
+                    return None
+                guards.append(Unchanged(keys.node(node.id), node.version))
+                if _is_down(node):
+                    writes.append(records.put(node))
             try:
-                revision = await self._store.commit([Unchanged(write.key, expected)], [write])
+                revision = await self._store.commit(guards, writes)
             except GuardFailedError as error:
                 self._view.learned(error.current, error.revision)
                 item = error.current[write.key]
@@ -159,7 +183,7 @@ class SessionKeys:
                     return None
                 expected = item.mod_revision if item else 0
             else:
-                self._view.committed(revision, [write])
+                self._view.committed(revision, writes)
                 return revision
         raise ConflictError(f"the session of node {session.node_id} keeps changing")
 
@@ -180,6 +204,10 @@ def registered(
         description=description,
         created_at=session.opened_at,
     )
+
+
+def _is_down(node: Node | None) -> bool:
+    return node is not None and node.status.state is NodeState.DOWN
 
 
 def _session(item: KeyValue) -> Session:

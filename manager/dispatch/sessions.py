@@ -199,6 +199,15 @@ class Sessions:
         self._mind(session)
         return period
 
+    def vouches_for(self, session_id: str) -> bool:
+        """Tell whether an open session surely stands in the store now, under our lease.
+
+        That is what an agent's leases rest on: as long as it holds, no leader can have seen the
+        node without a session for any time at all (docs/decisions/0012-fencing.md).
+        """
+        session = self._by_id.get(SessionId(session_id))
+        return session is not None and session.lease == self._keys.lease
+
     async def images(self, session_id: str, images: tuple[str, ...]) -> None:
         """Store which images a host has; those beyond the bound are left out.
 

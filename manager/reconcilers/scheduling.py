@@ -18,6 +18,8 @@ from cluster.model import (
     ServiceMode,
     ServiceSpec,
     ServiceVersion,
+    Session,
+    SessionState,
     Strategy,
     Task,
     TaskState,
@@ -44,7 +46,7 @@ class SchedulingReconciler:
         self._waiting: dict[str, Task] = {}
         self._holds: tuple[Hold, ...] = ()
         for node in view.nodes.values():
-            self._ledger.apply_node(node)
+            self._follow_node(node.id)
         for task in view.tasks.values():
             self._follow_task(task)
 
@@ -62,11 +64,11 @@ class SchedulingReconciler:
                 is_news = _waits(task) and (old is None or not _waits(old))
                 return [CLUSTER] if freed or is_news else []
             case Node() as node:
-                if change.new is None:
-                    self._ledger.remove_node(node.id)
-                else:
-                    self._ledger.apply_node(node)
+                self._follow_node(node.id)
                 return [CLUSTER]
+            case Session() as session:
+                self._follow_node(session.node_id)
+                return [CLUSTER] if self._waiting else []
             case ServiceVersion() | Cluster():
                 return [CLUSTER] if self._waiting else []
         return []
@@ -88,7 +90,7 @@ class SchedulingReconciler:
             if demand.gang in incomplete:
                 changes += _wait(task, f"waits until all of gang {demand.gang} is there", now)
             else:
-                pending.append(PendingTask(task.id, demand, task.node_id))
+                pending.append(PendingTask(task.id, demand, task.node_id or task.aims_at))
         cluster = self._view.cluster
         decided = place(
             self._ledger.snapshot(now),
@@ -116,6 +118,17 @@ class SchedulingReconciler:
             service.id: allowance(service, self._view.tasks_of_service(service.id))
             for service in self._view.services.values()
         }
+
+    def _follow_node(self, node_id: NodeId) -> None:
+        """Take a node as it is: one whose agent has no session would not learn of a task."""
+        node = self._view.nodes.get(node_id)
+        if node is None:
+            self._ledger.remove_node(node_id)
+            return
+        self._ledger.apply_node(node)
+        session = self._view.sessions.get(node_id)
+        is_live = session is not None and session.state is SessionState.LIVE
+        self._ledger.apply_contact(node_id, is_reached=is_live)
 
     def _bind(self, decided: Decided, now: float) -> list[Change]:
         """Bind tasks to their nodes; a gang's all at once."""

@@ -65,7 +65,10 @@ class DispatchEdge(DispatchServicer):
                     request.session_id, usage, is_answered=request.answer
                 )
                 if request.answer:
-                    yield pb.HeartbeatResponse(heartbeat_period_seconds=period)
+                    yield pb.HeartbeatResponse(
+                        heartbeat_period_seconds=period,
+                        vouched=self._sessions.vouches_for(request.session_id),
+                    )
 
     async def Assignments(
         self, request: pb.AssignmentsRequest, context: Context

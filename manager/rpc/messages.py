@@ -186,6 +186,7 @@ def node_change_from(message: control_pb2.UpdateNodeRequest) -> NodeChange:
         unreserve_for=tuple(message.unreserve_for),
         add_volumes=tuple(message.add_volumes),
         remove_volumes=tuple(message.remove_volumes),
+        drain_deadline_seconds=message.drain_deadline_seconds,
     )
 
 

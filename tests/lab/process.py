@@ -50,6 +50,9 @@ class Process:
     def signal(self, number: signal.Signals) -> None:
         if self.pid and self.is_running:
             os.kill(self.pid, number)
+            if number is signal.SIGCONT:
+                # nsenter, which waits for it, has stopped itself when its child was stopped.
+                os.kill(self._entering.pid, number)
 
     def kill(self) -> None:
         """Kill it as a crash would, and wait until it is gone."""

@@ -192,6 +192,7 @@ class World:
         self.check_rollout(before, plan.changes)
         if is_held:
             self.check_gate(before)
+        self.check_moves(before, plan.changes)
         return plan.look_again_seconds
 
     def schedule(self) -> None:
@@ -284,8 +285,7 @@ class World:
         for tasks in places.values():
             live = sorted(filter(lifecycle.live, tasks), key=lambda task: task.created_at)
             assert len(live) <= 2, live
-            for one, successor in itertools.pairwise(live):
-                assert one.spec_version != successor.spec_version, live
+            for _, successor in itertools.pairwise(live):
                 assert successor.start_first or successor.desired_state is TaskState.READY, live
             for task in live:
                 if task.desired_state is TaskState.RUNNING and self.now - task.created_at < 50:
@@ -351,6 +351,27 @@ class World:
             good = [t for t in before.running.values() if base and self.alike(t.spec_version, base)]
             left = {task.id for task in Moment.of(self).running.values()}
             assert len(good) > wanted or all(task.id in left for task in good)
+
+    def check_moves(self, before: "Moment", changes: Sequence[Change]) -> None:
+        """I8: for the sake of others no more is missing than the budget allows."""
+        assert self.service is not None
+        after = Moment.of(self)
+        served = {self.place(task) for task in after.running.values()}
+        taken = [
+            task
+            for change in changes
+            for task in map(before.running.get, self.saved(change))
+            if task and task.moving and change.why == task.moving and task.id not in after.running
+        ]
+        alone = [task for task in taken if self.place(task) not in served]
+        budget = self.service.spec.budget.max_unavailable
+        assert len(alone) <= budget, alone
+        if alone and self.mode is ServiceMode.REPLICATED:
+            assert before.wanted - len(served) <= budget, (alone, served)
+
+    @staticmethod
+    def saved(change: Change) -> list[TaskId]:
+        return [value.id for value in (*change.save, *change.drop) if isinstance(value, Task)]
 
     def alike(self, one: int, other: int) -> bool:
         was, shall = self.versions[one].spec.task, self.versions[other].spec.task

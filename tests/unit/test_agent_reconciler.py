@@ -5,7 +5,7 @@ from dataclasses import replace
 import msgspec
 import pytest
 
-from agent.reconciler import Cancel, Facts, Prepare, Remove, Report, Start, Stop, plan
+from agent.reconciler import CONTACT_LOST, Cancel, Facts, Prepare, Remove, Report, Start, Stop, plan
 from agent.runtime.interface import Container, ContainerId, ContainerState, Health
 from cluster.model import (
     Assignment,
@@ -392,3 +392,28 @@ def test_getting_ready_is_given_up_when_the_task_is_not_wanted_any_more(which: i
 
     assert plan(replace(given, busy=busy)) == expected
     assert plan(replace(given, busy=busy, assignments={})) == expected
+
+
+# --- leases -----------------------------------------------------------------------------------
+
+
+def test_a_container_whose_lease_is_nearly_over_stops_with_or_without_a_manager() -> None:
+    stop = [Stop(ID, ALIVE.id, CONTACT_LOST)]
+    assert plan(facts(ALIVE, overdue={ALIVE.id})) == stop
+    assert plan(Facts(now=NOW, containers=[ALIVE], overdue={ALIVE.id})) == stop
+    assert plan(Facts(now=NOW, containers=[ALIVE])) == []
+    assert plan(facts(ALIVE, state=TaskState.RUNNING, overdue={ContainerId("c9")})) == []
+
+
+def test_a_start_under_way_is_given_up_when_its_lease_is_nearly_over() -> None:
+    given = facts(ALIVE, overdue={ALIVE.id})
+    busy = replace(given, busy={ID: Start(task_of(given), SPEC, ALIVE.id)})
+    assert plan(busy) == [Cancel(ID)]
+    stopping = replace(given, busy={ID: Stop(ID, ALIVE.id, CONTACT_LOST)})
+    assert plan(stopping) == []
+
+
+def test_what_a_lost_contact_has_ended_is_reported_as_that() -> None:
+    killed = replace(DEAD, exit_code=137)
+    status = report_of(facts(killed, state=TaskState.RUNNING, overdue={DEAD.id}))
+    assert (status.state, status.error) == (TaskState.FAILED, CONTACT_LOST)

@@ -209,7 +209,7 @@ async def test_only_now_and_then_a_heartbeat_asks_for_an_answer(
     manager.period_seconds = 0.02
     async with bench.agent(manager.address):
         await manager.has_sessions(1)
-        await until(lambda: manager.beats[manager.session] > 20)
+        await until(lambda: manager.beats[manager.session] > 15)
 
     assert manager.answers == 1
 

@@ -417,6 +417,15 @@ def test_a_drain_is_done_when_the_node_is_empty_and_as_much_runs_elsewhere() -> 
     assert judge(drain(), drained_node(), wanted, gone, elsewhere).done
 
 
+def test_a_drain_tells_which_jobs_it_waits_for() -> None:
+    job = service(spec(mode=ServiceMode.REPLICATED_JOB))
+    there = task(1, desired_state=TaskState.COMPLETE)
+    verdict = judge(drain(), drained_node(), job, there)
+    assert not verdict.done
+    reasons = [why for each in verdict.parts for _, why in each.waiting]
+    assert reasons == ["a job's task runs to its end: a `--deadline` would end it"]
+
+
 def test_a_drain_needs_no_more_replicas_than_are_wanted_now() -> None:
     wanted = service(spec(replicas=1))
     assert judge(drain(running=5), drained_node(), wanted, task(1, node="n2")).done

@@ -21,6 +21,8 @@ from cluster.model import (
     Healthcheck,
     JobSpec,
     LogOptions,
+    LostNode,
+    LostNodePolicy,
     Mount,
     MountKind,
     NetworkAttachment,
@@ -215,6 +217,7 @@ WEB = ServiceSpec(
             max_attempts=4,
             window_seconds=120.0,
         ),
+        lost_node=LostNode(policy=LostNodePolicy.WAIT, seconds=300.0),
         placement=Placement(
             constraints=("node.labels.zone == a", "node.role != manager"),
             platforms=(Platform(os="linux", architecture="arm64"),),

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 import msgspec
 
 from cluster.jobs import newest_begun
+from cluster.lifecycle import live
 from cluster.model import (
     Availability,
     Concurrency,
@@ -154,6 +155,32 @@ async def test_what_a_lost_node_ran_is_run_again_elsewhere_and_is_no_failure() -
 
 
 @in_virtual_time
+async def test_on_a_drained_node_a_task_runs_to_its_end_and_one_that_has_not_begun_leaves() -> None:
+    async with leading() as core:
+        await nodes(core)
+        core.behaviour = lambda task: runs_on(task) if task.slot == 1 else None
+        await core.submit(job_spec(completions=2, retries=0))
+        await core.until(
+            lambda: (
+                len(core.running("batch")) == 1
+                and all(task.status.state >= TaskState.ASSIGNED for task in core.tasks("batch"))
+            )
+        )
+        running = core.running("batch")[0]
+        for node_id in list(core.view.nodes):
+            await core.set_node(node_id, NodeSpec(availability=Availability.DRAIN))
+        await core.until(lambda: all(task.moving for task in core.tasks("batch") if live(task)))
+        await core.until(
+            lambda: any(
+                task.slot == 2 and task.desired_state is TaskState.SHUTDOWN
+                for task in core.tasks("batch")
+            )
+        )
+        now = core.view.tasks[running.id]
+        assert (now.desired_state, now.node_id) == (TaskState.COMPLETE, running.node_id)
+
+
+@in_virtual_time
 async def test_a_completion_has_no_second_task_until_the_first_was_seen_to_end() -> None:
     async with leading() as core:
         await nodes(core)
@@ -163,7 +190,8 @@ async def test_a_completion_has_no_second_task_until_the_first_was_seen_to_end()
         await core.submit(job_spec(retries=0))
         await core.until(lambda: len(core.running("batch")) == 1)
         (deaf,) = core.running("batch")
-        await core.set_node(deaf.node_id, NodeSpec(availability=Availability.DRAIN))
+        overdue = NodeSpec(availability=Availability.DRAIN, drain_deadline_seconds=1.0)
+        await core.set_node(deaf.node_id, overdue)
         await asyncio.sleep(300.0)  # longer than any other wait for a task that stops
         assert len(core.tasks("batch")) == 1
 

@@ -1,14 +1,17 @@
 """What the leader brings about, with agents that do as they are told."""
 
 import asyncio
+from collections import Counter
 from functools import partial
 from itertools import pairwise
 
 import msgspec
 import pytest
 
+from cluster.lifecycle import live, was_stopped_regardless
 from cluster.model import (
     Availability,
+    DisruptionBudget,
     NodeId,
     NodeSpec,
     NodeState,
@@ -23,6 +26,7 @@ from cluster.model import (
     TaskState,
     TaskStatus,
     UpdateConfig,
+    UpdateOrder,
 )
 from cluster.resources import Resources
 from manager.reconcilers.nodes import BEATS_MISSED_MAX, MASS_LOOK_SECONDS
@@ -435,3 +439,73 @@ async def test_when_most_nodes_are_away_they_get_longer_to_come_back() -> None:
         assert core.view.nodes[nodes[0]].status.state is NodeState.READY
         await core.until(lambda: len(core.running("web")) == 6)
         assert nodes[1] not in {task.node_id for task in core.running("web")}
+
+
+# --- moving -----------------------------------------------------------------------------------
+
+
+async def least_that_served(core: Leading, order: UpdateOrder, budget: int) -> int:
+    """Drain the fullest of three nodes of a service of six; return the fewest that ever served."""
+    await three_nodes(core)
+    spec = service_spec(
+        replicas=6,
+        update=UpdateConfig(order=order),
+        budget=DisruptionBudget(max_unavailable=budget),
+    )
+    await core.submit(spec)
+    await core.until(lambda: len(core.running("web")) == 6)
+    on_node = Counter(task.node_id for task in core.running("web"))
+    ((node_id, count),) = on_node.most_common(1)
+    assert count >= 2, "two must be able to go at a time"
+    served: list[int] = []
+
+    def note(_: object) -> None:
+        served.append(len({t.slot for t in core.running("web") if live(t)}))
+
+    unsubscribe = core.view.subscribe(note)
+    deadline = 5.0 if order is UpdateOrder.STOP_FIRST and not budget else 0.0
+    spec_of_node = NodeSpec(
+        availability=Availability.DRAIN,
+        drain_asked_at=LoopClock().now(),
+        drain_deadline_seconds=deadline,
+    )
+    began_at = LoopClock().monotonic()
+    await core.set_node(node_id, spec_of_node)
+    await core.until(
+        lambda: len([t for t in core.running("web") if t.node_id != node_id and live(t)]) == 6
+    )
+    unsubscribe()
+    assert LoopClock().monotonic() - began_at >= deadline
+    return min(served)
+
+
+@pytest.mark.parametrize("budget", [1, 2])
+@in_virtual_time
+async def test_a_drain_takes_no_more_at_a_time_than_the_budget(budget: int) -> None:
+    async with leading() as core:
+        assert await least_that_served(core, UpdateOrder.STOP_FIRST, budget) >= 6 - budget
+
+
+@in_virtual_time
+async def test_a_start_first_service_is_whole_all_through_a_drain() -> None:
+    async with leading() as core:
+        assert await least_that_served(core, UpdateOrder.START_FIRST, 0) == 6
+
+
+@in_virtual_time
+async def test_only_a_deadline_takes_what_the_budget_does_not_give() -> None:
+    async with leading() as core:
+        await least_that_served(core, UpdateOrder.STOP_FIRST, 0)
+        ended = [task for task in core.view.tasks.values() if was_stopped_regardless(task)]
+        assert len(ended) >= 2
+
+
+@in_virtual_time
+async def test_a_node_without_a_session_gets_no_new_tasks_while_it_has_its_grace() -> None:
+    async with leading(period=10.0) as core:
+        nodes = await three_nodes(core)
+        await core.drop_session(nodes[0])
+        await core.submit(service_spec(replicas=6))
+        await core.until(lambda: len(core.running("web")) == 6)
+        assert core.view.nodes[nodes[0]].status.state is NodeState.READY
+        assert nodes[0] not in {task.node_id for task in core.running("web")}

@@ -71,7 +71,7 @@ def usages_of(site: Site, peers: FakePeers | None = None) -> Usages:
 
 
 def nodes_of(site: Site, peers: FakePeers | None = None) -> Nodes:
-    return Nodes(Access(site.store, site.view), usages_of(site, peers))
+    return Nodes(Access(site.store, site.view), usages_of(site, peers), LoopClock())
 
 
 def tasks_of(site: Site) -> Tasks:
@@ -323,11 +323,13 @@ async def told(site: Site, *tasks: Task, of: str = "t") -> tuple[str, dict[str, 
 async def test_an_explanation_says_why_a_task_waits_or_where_it_is() -> None:
     async with sites() as [site]:
         await site.write(*service("web"), node("n1"), node("n2", state=NodeState.DOWN))
+        await site.write(session("n1"), node("n3"))
         waiting = task("t", state=TaskState.PENDING)
         text, verdicts = await told(site, waiting)
         assert text == "web.1 waits: no manager leads just now, so nothing is placed"
         assert verdicts["n1"] == ()
         assert verdicts["n2"] != ()
+        assert verdicts["n3"] == ("without connection to a manager",)
 
         text, verdicts = await told(site, task("t", on="n1", state=TaskState.RUNNING))
         assert text == "web.1 is running on node 'n1'"
@@ -339,6 +341,7 @@ async def test_an_explanation_follows_what_changes_and_says_what_would_help() ->
         big = Resources(cpu_nanos=3 * 10**9)
         template = TaskSpec(container=ContainerSpec(image="web"), reservations=big)
         await site.write(*service("web", task=template), node("n1", cpus=4), node("n2", cpus=4))
+        await site.write(session("n1"), session("n2"))
         tasks = tasks_of(site)
         await site.write(task("t", state=TaskState.PENDING))
         first = await tasks.explain("t")
@@ -368,6 +371,7 @@ async def test_a_task_is_explained_as_if_it_had_no_place_and_keeps_its_place_for
         await site.write(
             *service("web", task=template),
             node("n1", cpus=4),
+            session("n1"),
             task("t", on="n1", state=TaskState.RUNNING),
             task("u", slot=2, state=TaskState.PENDING),
         )
@@ -391,7 +395,7 @@ async def test_the_schedulers_picture_is_made_once_followed_and_dropped_when_nob
         await site.write(
             *service("web", task=part),
             *service("big", task=whole),
-            node("n1", cpus=4),
+            *(node("n1", cpus=4), session("n1"), session("n2")),
             task("t", on="n1", state=TaskState.RUNNING),
             task("b", of="big", state=TaskState.PENDING),
         )
@@ -428,7 +432,7 @@ async def test_a_global_task_is_explained_by_its_node_and_others_by_the_clusters
         await site.write(
             *service("agent", mode=ServiceMode.GLOBAL),
             *service("web", task=sized),
-            *(node("n1"), node("n2")),
+            *(node("n1"), node("n2"), session("n1"), session("n2")),
             task("a", of="agent", on="n2", slot=0, state=TaskState.RUNNING),
             task("t", on="n1", state=TaskState.RUNNING),
         )

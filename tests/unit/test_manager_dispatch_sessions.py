@@ -17,6 +17,8 @@ from cluster.model import (
     NodeDescription,
     NodeId,
     NodeSpec,
+    NodeState,
+    NodeStatus,
     NodeUsage,
     SessionState,
 )
@@ -397,3 +399,51 @@ def test_a_manager_takes_so_many_heartbeats_and_no_more() -> None:
     for sessions in (301, 3_000, 10_000):
         rate = sessions / period_seconds(spec, sessions)
         assert rate == pytest.approx(HEARTBEATS_PER_SECOND_MAX)
+
+
+# --- what leases rest on ----------------------------------------------------------------------
+
+
+@in_virtual_time
+async def test_a_manager_vouches_for_sessions_that_stand_under_the_lease_it_surely_has() -> None:
+    async with desks() as [desk]:
+        session = await desk.open()
+        assert desk.sessions.vouches_for(session.id)
+        assert not desk.sessions.vouches_for("another")
+        lease, desk.lease = desk.lease, None
+        assert not desk.sessions.vouches_for(session.id), "nobody knows what stands there"
+        desk.lease = lease
+        assert desk.sessions.vouches_for(session.id)
+        desk.lease = await desk.site.store.grant_lease(3)
+        assert not desk.sessions.vouches_for(session.id), "its key went with the old lease"
+        desk.sessions.lease_replaced()
+        await until(lambda: desk.sessions.vouches_for(session.id))
+        desk.sessions.ended(session)
+        assert not desk.sessions.vouches_for(session.id)
+
+
+@in_virtual_time
+async def test_no_session_comes_to_stand_for_a_node_that_is_down_without_a_trace_in_its_record() -> (
+    None
+):
+    async with desks() as [desk]:
+        session = await desk.open()
+        quiet = desk.site.view.nodes[N1].version
+        await desk.open()
+        assert desk.site.view.nodes[N1].version == quiet, "no write where nothing rests on it"
+
+        down = NodeStatus(state=NodeState.DOWN)
+        await desk.site.write(msgspec.structs.replace(desk.site.view.nodes[N1], status=down))
+        before = desk.site.view.nodes[N1].version
+        session = await desk.open()
+        opened = desk.site.view.nodes[N1].version
+        assert opened > before
+
+        # The same when a key is written again because the manager has got another lease.
+        stored = desk.key()
+        assert stored is not None
+        await desk.site.erase(stored)
+        desk.lease = await desk.site.store.grant_lease(3)
+        desk.sessions.lease_replaced()
+        await until(lambda: desk.sessions.vouches_for(session.id))
+        assert desk.site.view.nodes[N1].version > opened

@@ -9,6 +9,7 @@ from cluster.model import (
     ClusterId,
     ContainerSpec,
     DisruptionBudget,
+    ManagerId,
     Mount,
     MountKind,
     Node,
@@ -21,6 +22,8 @@ from cluster.model import (
     ServiceId,
     ServiceSpec,
     ServiceVersion,
+    Session,
+    SessionId,
     Task,
     TaskId,
     TaskSpec,
@@ -46,6 +49,11 @@ NODES = [
         status=NodeStatus(state=NodeState.READY),
     )
     for number in (1, 2)
+]
+
+SESSIONS = [
+    Session(id=SessionId(f"s-{each.id}"), node_id=each.id, manager_id=ManagerId("m"))
+    for each in NODES
 ]
 
 
@@ -89,7 +97,7 @@ def running(objects: list[Object], node_id: str) -> list[Object]:
 
 def reconciler(*objects: Object) -> SchedulingReconciler:
     view = View()
-    everything = [Cluster(id=ClusterId("c")), *NODES, *objects]
+    everything = [Cluster(id=ClusterId("c")), *NODES, *SESSIONS, *objects]
     items = []
     for revision, value in enumerate(everything, 1):
         put = records.put(value)

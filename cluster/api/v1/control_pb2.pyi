@@ -433,6 +433,7 @@ class UpdateNodeRequest(_message.Message):
     UNRESERVE_FOR_FIELD_NUMBER: _builtins.int
     ADD_VOLUMES_FIELD_NUMBER: _builtins.int
     REMOVE_VOLUMES_FIELD_NUMBER: _builtins.int
+    DRAIN_DEADLINE_SECONDS_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     """reference"""
     version: _builtins.int
@@ -441,6 +442,8 @@ class UpdateNodeRequest(_message.Message):
     """UNSPECIFIED leaves it"""
     task_slots: _builtins.int
     """tasks at most, 0: no limit; absent leaves it"""
+    drain_deadline_seconds: _builtins.float
+    """with DRAIN: what is left then is stopped; 0: never"""
     @_builtins.property
     def set_labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """added or replaced"""
@@ -478,10 +481,11 @@ class UpdateNodeRequest(_message.Message):
         unreserve_for: _abc.Iterable[_builtins.str] | None = ...,
         add_volumes: _abc.Iterable[_builtins.str] | None = ...,
         remove_volumes: _abc.Iterable[_builtins.str] | None = ...,
+        drain_deadline_seconds: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_task_slots", b"_task_slots", "task_slots", b"task_slots"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_task_slots", b"_task_slots", "add_volumes", b"add_volumes", "availability", b"availability", "node", b"node", "remove_labels", b"remove_labels", "remove_volumes", b"remove_volumes", "reserve_for", b"reserve_for", "set_labels", b"set_labels", "task_slots", b"task_slots", "unreserve_for", b"unreserve_for", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_task_slots", b"_task_slots", "add_volumes", b"add_volumes", "availability", b"availability", "drain_deadline_seconds", b"drain_deadline_seconds", "node", b"node", "remove_labels", b"remove_labels", "remove_volumes", b"remove_volumes", "reserve_for", b"reserve_for", "set_labels", b"set_labels", "task_slots", b"task_slots", "unreserve_for", b"unreserve_for", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__task_slots: _TypeAlias = _typing.Literal["task_slots"]  # noqa: Y015
     _WhichOneofArgType__task_slots: _TypeAlias = _typing.Literal["_task_slots", b"_task_slots"]  # noqa: Y015

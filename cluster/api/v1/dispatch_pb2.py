@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from cluster.api.v1 import types_pb2 as cluster_dot_api_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x63luster/api/v1/dispatch.proto\x12\x0e\x63luster.api.v1\x1a\x1a\x63luster/api/v1/types.proto\"\xd6\x01\n\x0eSessionRequest\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x34\n\x0b\x64\x65scription\x18\x02 \x01(\x0b\x32\x1f.cluster.api.v1.NodeDescription\x12:\n\x06labels\x18\x03 \x03(\x0b\x32*.cluster.api.v1.SessionRequest.LabelsEntry\x12\x12\n\ncluster_id\x18\x04 \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"}\n\nLogsWanted\x12\x17\n\x0fsubscription_id\x18\x01 \x01(\t\x12\x10\n\x08task_ids\x18\x02 \x03(\t\x12\x31\n\x07options\x18\x03 \x01(\x0b\x32 .cluster.api.v1.LogOptionsWanted\x12\x11\n\tcancelled\x18\x04 \x01(\x08\"?\n\x10LogOptionsWanted\x12\x0e\n\x06\x66ollow\x18\x01 \x01(\x08\x12\x0c\n\x04tail\x18\x02 \x01(\x03\x12\r\n\x05since\x18\x03 \x01(\x01\"\x96\x01\n\x0eSessionMessage\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x12\n\ncluster_id\x18\x02 \x01(\t\x12\x10\n\x08managers\x18\x03 \x03(\t\x12 \n\x18heartbeat_period_seconds\x18\x04 \x01(\x01\x12(\n\x04logs\x18\x05 \x03(\x0b\x32\x1a.cluster.api.v1.LogsWanted\"`\n\x10HeartbeatRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12(\n\x05usage\x18\x02 \x01(\x0b\x32\x19.cluster.api.v1.NodeUsage\x12\x0e\n\x06\x61nswer\x18\x03 \x01(\x08\"5\n\x11HeartbeatResponse\x12 \n\x18heartbeat_period_seconds\x18\x01 \x01(\x01\"(\n\x12\x41ssignmentsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"\xdf\x01\n\x12\x41ssignmentsMessage\x12-\n\x04kind\x18\x01 \x01(\x0e\x32\x1f.cluster.api.v1.AssignmentsKind\x12\x12\n\napplies_to\x18\x02 \x01(\x03\x12\x12\n\nresults_in\x18\x03 \x01(\x03\x12-\n\x05specs\x18\x04 \x03(\x0b\x32\x1e.cluster.api.v1.ServiceVersion\x12)\n\x05tasks\x18\x05 \x03(\x0b\x32\x1a.cluster.api.v1.Assignment\x12\x18\n\x10removed_task_ids\x18\x06 \x03(\t\"I\n\nTaskReport\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12*\n\x06status\x18\x02 \x01(\x0b\x32\x1a.cluster.api.v1.TaskStatus\"Z\n\x17UpdateTaskStatusRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12+\n\x07reports\x18\x02 \x03(\x0b\x32\x1a.cluster.api.v1.TaskReport\"\x1a\n\x18UpdateTaskStatusResponse\"9\n\x13UpdateImagesRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x06images\x18\x02 \x03(\t\"\x16\n\x14UpdateImagesResponse\"`\n\x08LogEntry\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12)\n\x06stream\x18\x02 \x01(\x0e\x32\x19.cluster.api.v1.LogStream\x12\n\n\x02\x61t\x18\x03 \x01(\x01\x12\x0c\n\x04line\x18\x04 \x01(\x0c\"{\n\x12PublishLogsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x17\n\x0fsubscription_id\x18\x02 \x01(\t\x12)\n\x07\x65ntries\x18\x03 \x03(\x0b\x32\x18.cluster.api.v1.LogEntry\x12\r\n\x05\x65rror\x18\x04 \x01(\t\"\x15\n\x13PublishLogsResponse*t\n\x0f\x41ssignmentsKind\x12 \n\x1c\x41SSIGNMENTS_KIND_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x41SSIGNMENTS_KIND_COMPLETE\x10\x01\x12 \n\x1c\x41SSIGNMENTS_KIND_INCREMENTAL\x10\x02*U\n\tLogStream\x12\x1a\n\x16LOG_STREAM_UNSPECIFIED\x10\x00\x12\x15\n\x11LOG_STREAM_STDOUT\x10\x01\x12\x15\n\x11LOG_STREAM_STDERR\x10\x02\x32\xa3\x04\n\x08\x44ispatch\x12K\n\x07Session\x12\x1e.cluster.api.v1.SessionRequest\x1a\x1e.cluster.api.v1.SessionMessage0\x01\x12U\n\nHeartbeats\x12 .cluster.api.v1.HeartbeatRequest\x1a!.cluster.api.v1.HeartbeatResponse(\x01\x30\x01\x12W\n\x0b\x41ssignments\x12\".cluster.api.v1.AssignmentsRequest\x1a\".cluster.api.v1.AssignmentsMessage0\x01\x12\x65\n\x10UpdateTaskStatus\x12\'.cluster.api.v1.UpdateTaskStatusRequest\x1a(.cluster.api.v1.UpdateTaskStatusResponse\x12Y\n\x0cUpdateImages\x12#.cluster.api.v1.UpdateImagesRequest\x1a$.cluster.api.v1.UpdateImagesResponse\x12X\n\x0bPublishLogs\x12\".cluster.api.v1.PublishLogsRequest\x1a#.cluster.api.v1.PublishLogsResponse(\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x63luster/api/v1/dispatch.proto\x12\x0e\x63luster.api.v1\x1a\x1a\x63luster/api/v1/types.proto\"\xd6\x01\n\x0eSessionRequest\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x34\n\x0b\x64\x65scription\x18\x02 \x01(\x0b\x32\x1f.cluster.api.v1.NodeDescription\x12:\n\x06labels\x18\x03 \x03(\x0b\x32*.cluster.api.v1.SessionRequest.LabelsEntry\x12\x12\n\ncluster_id\x18\x04 \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"}\n\nLogsWanted\x12\x17\n\x0fsubscription_id\x18\x01 \x01(\t\x12\x10\n\x08task_ids\x18\x02 \x03(\t\x12\x31\n\x07options\x18\x03 \x01(\x0b\x32 .cluster.api.v1.LogOptionsWanted\x12\x11\n\tcancelled\x18\x04 \x01(\x08\"?\n\x10LogOptionsWanted\x12\x0e\n\x06\x66ollow\x18\x01 \x01(\x08\x12\x0c\n\x04tail\x18\x02 \x01(\x03\x12\r\n\x05since\x18\x03 \x01(\x01\"\x96\x01\n\x0eSessionMessage\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x12\n\ncluster_id\x18\x02 \x01(\t\x12\x10\n\x08managers\x18\x03 \x03(\t\x12 \n\x18heartbeat_period_seconds\x18\x04 \x01(\x01\x12(\n\x04logs\x18\x05 \x03(\x0b\x32\x1a.cluster.api.v1.LogsWanted\"`\n\x10HeartbeatRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12(\n\x05usage\x18\x02 \x01(\x0b\x32\x19.cluster.api.v1.NodeUsage\x12\x0e\n\x06\x61nswer\x18\x03 \x01(\x08\"F\n\x11HeartbeatResponse\x12 \n\x18heartbeat_period_seconds\x18\x01 \x01(\x01\x12\x0f\n\x07vouched\x18\x02 \x01(\x08\"(\n\x12\x41ssignmentsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"\xdf\x01\n\x12\x41ssignmentsMessage\x12-\n\x04kind\x18\x01 \x01(\x0e\x32\x1f.cluster.api.v1.AssignmentsKind\x12\x12\n\napplies_to\x18\x02 \x01(\x03\x12\x12\n\nresults_in\x18\x03 \x01(\x03\x12-\n\x05specs\x18\x04 \x03(\x0b\x32\x1e.cluster.api.v1.ServiceVersion\x12)\n\x05tasks\x18\x05 \x03(\x0b\x32\x1a.cluster.api.v1.Assignment\x12\x18\n\x10removed_task_ids\x18\x06 \x03(\t\"I\n\nTaskReport\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12*\n\x06status\x18\x02 \x01(\x0b\x32\x1a.cluster.api.v1.TaskStatus\"Z\n\x17UpdateTaskStatusRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12+\n\x07reports\x18\x02 \x03(\x0b\x32\x1a.cluster.api.v1.TaskReport\"\x1a\n\x18UpdateTaskStatusResponse\"9\n\x13UpdateImagesRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x06images\x18\x02 \x03(\t\"\x16\n\x14UpdateImagesResponse\"`\n\x08LogEntry\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12)\n\x06stream\x18\x02 \x01(\x0e\x32\x19.cluster.api.v1.LogStream\x12\n\n\x02\x61t\x18\x03 \x01(\x01\x12\x0c\n\x04line\x18\x04 \x01(\x0c\"{\n\x12PublishLogsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x17\n\x0fsubscription_id\x18\x02 \x01(\t\x12)\n\x07\x65ntries\x18\x03 \x03(\x0b\x32\x18.cluster.api.v1.LogEntry\x12\r\n\x05\x65rror\x18\x04 \x01(\t\"\x15\n\x13PublishLogsResponse*t\n\x0f\x41ssignmentsKind\x12 \n\x1c\x41SSIGNMENTS_KIND_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x41SSIGNMENTS_KIND_COMPLETE\x10\x01\x12 \n\x1c\x41SSIGNMENTS_KIND_INCREMENTAL\x10\x02*U\n\tLogStream\x12\x1a\n\x16LOG_STREAM_UNSPECIFIED\x10\x00\x12\x15\n\x11LOG_STREAM_STDOUT\x10\x01\x12\x15\n\x11LOG_STREAM_STDERR\x10\x02\x32\xa3\x04\n\x08\x44ispatch\x12K\n\x07Session\x12\x1e.cluster.api.v1.SessionRequest\x1a\x1e.cluster.api.v1.SessionMessage0\x01\x12U\n\nHeartbeats\x12 .cluster.api.v1.HeartbeatRequest\x1a!.cluster.api.v1.HeartbeatResponse(\x01\x30\x01\x12W\n\x0b\x41ssignments\x12\".cluster.api.v1.AssignmentsRequest\x1a\".cluster.api.v1.AssignmentsMessage0\x01\x12\x65\n\x10UpdateTaskStatus\x12\'.cluster.api.v1.UpdateTaskStatusRequest\x1a(.cluster.api.v1.UpdateTaskStatusResponse\x12Y\n\x0cUpdateImages\x12#.cluster.api.v1.UpdateImagesRequest\x1a$.cluster.api.v1.UpdateImagesResponse\x12X\n\x0bPublishLogs\x12\".cluster.api.v1.PublishLogsRequest\x1a#.cluster.api.v1.PublishLogsResponse(\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,10 +34,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_SESSIONREQUEST_LABELSENTRY']._loaded_options = None
   _globals['_SESSIONREQUEST_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_ASSIGNMENTSKIND']._serialized_start=1584
-  _globals['_ASSIGNMENTSKIND']._serialized_end=1700
-  _globals['_LOGSTREAM']._serialized_start=1702
-  _globals['_LOGSTREAM']._serialized_end=1787
+  _globals['_ASSIGNMENTSKIND']._serialized_start=1601
+  _globals['_ASSIGNMENTSKIND']._serialized_end=1717
+  _globals['_LOGSTREAM']._serialized_start=1719
+  _globals['_LOGSTREAM']._serialized_end=1804
   _globals['_SESSIONREQUEST']._serialized_start=78
   _globals['_SESSIONREQUEST']._serialized_end=292
   _globals['_SESSIONREQUEST_LABELSENTRY']._serialized_start=247
@@ -51,27 +51,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_HEARTBEATREQUEST']._serialized_start=639
   _globals['_HEARTBEATREQUEST']._serialized_end=735
   _globals['_HEARTBEATRESPONSE']._serialized_start=737
-  _globals['_HEARTBEATRESPONSE']._serialized_end=790
-  _globals['_ASSIGNMENTSREQUEST']._serialized_start=792
-  _globals['_ASSIGNMENTSREQUEST']._serialized_end=832
-  _globals['_ASSIGNMENTSMESSAGE']._serialized_start=835
-  _globals['_ASSIGNMENTSMESSAGE']._serialized_end=1058
-  _globals['_TASKREPORT']._serialized_start=1060
-  _globals['_TASKREPORT']._serialized_end=1133
-  _globals['_UPDATETASKSTATUSREQUEST']._serialized_start=1135
-  _globals['_UPDATETASKSTATUSREQUEST']._serialized_end=1225
-  _globals['_UPDATETASKSTATUSRESPONSE']._serialized_start=1227
-  _globals['_UPDATETASKSTATUSRESPONSE']._serialized_end=1253
-  _globals['_UPDATEIMAGESREQUEST']._serialized_start=1255
-  _globals['_UPDATEIMAGESREQUEST']._serialized_end=1312
-  _globals['_UPDATEIMAGESRESPONSE']._serialized_start=1314
-  _globals['_UPDATEIMAGESRESPONSE']._serialized_end=1336
-  _globals['_LOGENTRY']._serialized_start=1338
-  _globals['_LOGENTRY']._serialized_end=1434
-  _globals['_PUBLISHLOGSREQUEST']._serialized_start=1436
-  _globals['_PUBLISHLOGSREQUEST']._serialized_end=1559
-  _globals['_PUBLISHLOGSRESPONSE']._serialized_start=1561
-  _globals['_PUBLISHLOGSRESPONSE']._serialized_end=1582
-  _globals['_DISPATCH']._serialized_start=1790
-  _globals['_DISPATCH']._serialized_end=2337
+  _globals['_HEARTBEATRESPONSE']._serialized_end=807
+  _globals['_ASSIGNMENTSREQUEST']._serialized_start=809
+  _globals['_ASSIGNMENTSREQUEST']._serialized_end=849
+  _globals['_ASSIGNMENTSMESSAGE']._serialized_start=852
+  _globals['_ASSIGNMENTSMESSAGE']._serialized_end=1075
+  _globals['_TASKREPORT']._serialized_start=1077
+  _globals['_TASKREPORT']._serialized_end=1150
+  _globals['_UPDATETASKSTATUSREQUEST']._serialized_start=1152
+  _globals['_UPDATETASKSTATUSREQUEST']._serialized_end=1242
+  _globals['_UPDATETASKSTATUSRESPONSE']._serialized_start=1244
+  _globals['_UPDATETASKSTATUSRESPONSE']._serialized_end=1270
+  _globals['_UPDATEIMAGESREQUEST']._serialized_start=1272
+  _globals['_UPDATEIMAGESREQUEST']._serialized_end=1329
+  _globals['_UPDATEIMAGESRESPONSE']._serialized_start=1331
+  _globals['_UPDATEIMAGESRESPONSE']._serialized_end=1353
+  _globals['_LOGENTRY']._serialized_start=1355
+  _globals['_LOGENTRY']._serialized_end=1451
+  _globals['_PUBLISHLOGSREQUEST']._serialized_start=1453
+  _globals['_PUBLISHLOGSREQUEST']._serialized_end=1576
+  _globals['_PUBLISHLOGSRESPONSE']._serialized_start=1578
+  _globals['_PUBLISHLOGSRESPONSE']._serialized_end=1599
+  _globals['_DISPATCH']._serialized_start=1807
+  _globals['_DISPATCH']._serialized_end=2354
 # @@protoc_insertion_point(module_scope)

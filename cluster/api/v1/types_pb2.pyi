@@ -220,6 +220,32 @@ STRATEGY_SPREAD: Strategy.ValueType  # 2
 """as evenly by count as can be"""
 Global___Strategy: _TypeAlias = Strategy  # noqa: Y015
 
+class _LostNodePolicy:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _LostNodePolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LostNodePolicy.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    LOST_NODE_POLICY_UNSPECIFIED: _LostNodePolicy.ValueType  # 0
+    LOST_NODE_POLICY_REPLACE: _LostNodePolicy.ValueType  # 1
+    """it runs elsewhere at once"""
+    LOST_NODE_POLICY_WAIT: _LostNodePolicy.ValueType  # 2
+    """its node gets a time to come back"""
+    LOST_NODE_POLICY_FENCE: _LostNodePolicy.ValueType  # 3
+    """never twice: its host ends it first"""
+
+class LostNodePolicy(_LostNodePolicy, metaclass=_LostNodePolicyEnumTypeWrapper):
+    """What becomes of a task whose node cannot be reached any more."""
+
+LOST_NODE_POLICY_UNSPECIFIED: LostNodePolicy.ValueType  # 0
+LOST_NODE_POLICY_REPLACE: LostNodePolicy.ValueType  # 1
+"""it runs elsewhere at once"""
+LOST_NODE_POLICY_WAIT: LostNodePolicy.ValueType  # 2
+"""its node gets a time to come back"""
+LOST_NODE_POLICY_FENCE: LostNodePolicy.ValueType  # 3
+"""never twice: its host ends it first"""
+Global___LostNodePolicy: _TypeAlias = LostNodePolicy  # noqa: Y015
+
 class _ServiceMode:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -679,6 +705,8 @@ class Task(_message.Message):
     GENERIC_ITEMS_FIELD_NUMBER: _builtins.int
     START_FIRST_FIELD_NUMBER: _builtins.int
     RUN_FIELD_NUMBER: _builtins.int
+    MOVING_FIELD_NUMBER: _builtins.int
+    AIMS_AT_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """the store's revision that last changed it"""
     id: _builtins.str
@@ -703,6 +731,10 @@ class Task(_message.Message):
     """it may run beside the task that it is to replace"""
     run: _builtins.int
     """the job's run that it is part of; 0: not of a job"""
+    moving: _builtins.str
+    """why it is to move to another node; empty: it stays"""
+    aims_at: _builtins.str
+    """the only node it may be bound to; empty: any"""
     @_builtins.property
     def status(self) -> Global___TaskStatus:
         """as last seen"""
@@ -728,10 +760,12 @@ class Task(_message.Message):
         generic_items: _abc.Mapping[_builtins.str, Global___StringList] | None = ...,
         start_first: _builtins.bool = ...,
         run: _builtins.int = ...,
+        moving: _builtins.str = ...,
+        aims_at: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["status", b"status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "desired_state", b"desired_state", "failures", b"failures", "generic_items", b"generic_items", "id", b"id", "node_id", b"node_id", "run", b"run", "service_id", b"service_id", "slot", b"slot", "spec_version", b"spec_version", "start_after", b"start_after", "start_first", b"start_first", "status", b"status", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aims_at", b"aims_at", "created_at", b"created_at", "desired_state", b"desired_state", "failures", b"failures", "generic_items", b"generic_items", "id", b"id", "moving", b"moving", "node_id", b"node_id", "run", b"run", "service_id", b"service_id", "slot", b"slot", "spec_version", b"spec_version", "start_after", b"start_after", "start_first", b"start_first", "status", b"status", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1474,6 +1508,32 @@ class Placement(_message.Message):
 Global___Placement: _TypeAlias = Placement  # noqa: Y015
 
 @_typing.final
+class LostNode(_message.Message):
+    """What becomes of a task whose node is lost."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POLICY_FIELD_NUMBER: _builtins.int
+    SECONDS_FIELD_NUMBER: _builtins.int
+    policy: Global___LostNodePolicy.ValueType
+    """which way"""
+    seconds: _builtins.float
+    """WAIT: to come back; FENCE: its lease"""
+    def __init__(
+        self,
+        *,
+        policy: Global___LostNodePolicy.ValueType = ...,
+        seconds: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy", "seconds", b"seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LostNode: _TypeAlias = LostNode  # noqa: Y015
+
+@_typing.final
 class TaskSpec(_message.Message):
     """The template that a service's tasks are made from."""
 
@@ -1488,6 +1548,7 @@ class TaskSpec(_message.Message):
     RESTART_FIELD_NUMBER: _builtins.int
     PLACEMENT_FIELD_NUMBER: _builtins.int
     FORCE_UPDATE_FIELD_NUMBER: _builtins.int
+    LOST_NODE_FIELD_NUMBER: _builtins.int
     network_mode: Global___NetworkMode.ValueType
     """bridges, host or none"""
     force_update: _builtins.int
@@ -1520,6 +1581,10 @@ class TaskSpec(_message.Message):
     def placement(self) -> Global___Placement:
         """where it may run"""
 
+    @_builtins.property
+    def lost_node(self) -> Global___LostNode:
+        """what if its node is lost"""
+
     def __init__(
         self,
         *,
@@ -1532,10 +1597,11 @@ class TaskSpec(_message.Message):
         restart: Global___RestartPolicy | None = ...,
         placement: Global___Placement | None = ...,
         force_update: _builtins.int = ...,
+        lost_node: Global___LostNode | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "limits", b"limits", "placement", b"placement", "reservations", b"reservations", "restart", b"restart"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "limits", b"limits", "lost_node", b"lost_node", "placement", b"placement", "reservations", b"reservations", "restart", b"restart"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "force_update", b"force_update", "limits", b"limits", "network_mode", b"network_mode", "networks", b"networks", "placement", b"placement", "ports", b"ports", "reservations", b"reservations", "restart", b"restart"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "force_update", b"force_update", "limits", b"limits", "lost_node", b"lost_node", "network_mode", b"network_mode", "networks", b"networks", "placement", b"placement", "ports", b"ports", "reservations", b"reservations", "restart", b"restart"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2242,10 +2308,16 @@ class NodeSpec(_message.Message):
     TASK_SLOTS_FIELD_NUMBER: _builtins.int
     RESERVED_FOR_FIELD_NUMBER: _builtins.int
     VOLUMES_FIELD_NUMBER: _builtins.int
+    DRAIN_ASKED_AT_FIELD_NUMBER: _builtins.int
+    DRAIN_DEADLINE_SECONDS_FIELD_NUMBER: _builtins.int
     availability: Global___Availability.ValueType
     """whether it takes tasks"""
     task_slots: _builtins.int
     """tasks at most; 0: no limit"""
+    drain_asked_at: _builtins.float
+    """seconds since 1970 UTC"""
+    drain_deadline_seconds: _builtins.float
+    """after that what is left is stopped; 0: never"""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """for constraints"""
@@ -2266,10 +2338,12 @@ class NodeSpec(_message.Message):
         task_slots: _builtins.int = ...,
         reserved_for: _abc.Iterable[_builtins.str] | None = ...,
         volumes: _abc.Iterable[_builtins.str] | None = ...,
+        drain_asked_at: _builtins.float = ...,
+        drain_deadline_seconds: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["availability", b"availability", "labels", b"labels", "reserved_for", b"reserved_for", "task_slots", b"task_slots", "volumes", b"volumes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["availability", b"availability", "drain_asked_at", b"drain_asked_at", "drain_deadline_seconds", b"drain_deadline_seconds", "labels", b"labels", "reserved_for", b"reserved_for", "task_slots", b"task_slots", "volumes", b"volumes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -4,6 +4,9 @@ A place of a run gets its next task only when every one before it was seen to ha
 lost with its node: so a completion is never counted twice, and there are never more tasks than
 ``max_concurrent``, whatever stops and starts. A new run waits likewise for what is left of runs
 that were stopped, unless runs may overlap.
+
+A task that shall leave its node (``Task.moving``) runs to its end there, for what it has done would
+be lost; one that has not begun starts elsewhere. Only a drain's deadline ends it before.
 """
 
 from collections.abc import Iterable, Sequence
@@ -54,6 +57,8 @@ def plan_tasks(facts: Facts) -> Plan:
             changes += discard(task, "its run is over")
         elif run.state in (RunState.FAILED, RunState.REPLACED) and lifecycle.live(task):
             changes.append(_stop(task, f"its run is {run.state.value}"))
+        elif task.moving and lifecycle.live(task) and task.status.state < TaskState.STARTING:
+            changes.append(_stop(task, task.moving))
     room_is_clear = _overlaps(facts) or not any(
         lifecycle.occupies(task)
         for task in facts.tasks

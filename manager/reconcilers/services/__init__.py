@@ -5,6 +5,7 @@
 | places     | which places there are, and who is in each                         |
 | rollout    | what a rollout aims at, whether it goes well, what follows if not  |
 | turns      | whose turn it is: what is made, and which old tasks go             |
+| moves      | tasks that go to another node, and when they may                   |
 | tasks      | single tasks: made, let to start, stopped, replaced after an end   |
 | plan       | joins them: facts in, changes out                                  |
 | sightings  | for how long tasks have run, by the leader's own clock             |

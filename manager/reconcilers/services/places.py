@@ -1,11 +1,11 @@
 """Places: which a service has, which it shall have, and who is in each of them.
 
 A *place* is what a service has one serving task in: a slot of a replicated service, a node of a
-global one. While a rollout reaches a place there are two live tasks in it (I2): the *holder*,
-which is outdated, and its *successor*.
+global one. While a rollout reaches a place, or its task moves to another node, there are two live tasks in
+it (I2): the *holder*, which is outdated or leaves, and its *successor*.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NewType
 
@@ -40,7 +40,7 @@ class Stand:
         history: all its tasks that are not to vanish, the newest first.
         leaving: those that are to vanish.
         holder: the live task that has the place; None if there is none.
-        successor: the live task that is to have it; only beside an outdated holder.
+        successor: the live task that is to have it; only beside a holder that is outdated or moves.
         extras: live tasks that nobody needs.
         serves: a task of the place runs and is to.
     """
@@ -135,6 +135,13 @@ class Survey:
         may_run = task.desired_state is TaskState.RUNNING
         return is_running(task), self.is_base(task), may_run, task.created_at, task.id
 
+    def is_move(self, stand: Stand) -> bool:
+        """Tell whether the holder is to move, and is not about to get the target that way."""
+        holder, successor = stand.holder, stand.successor
+        if holder is None or not holder.moving:
+            return False
+        return self.complies(holder) or successor is None or not self.complies(successor)
+
     def is_open(self, stand: Stand) -> bool:
         """Tell whether the place can take another task; one of a lost or closed node cannot."""
         if self.facts.service.spec.mode is not ServiceMode.GLOBAL:
@@ -178,8 +185,8 @@ def _stand(look: Survey, place: Place, tasks: Sequence[Task]) -> Stand:
     history = [task for task in tasks if task.desired_state < TaskState.REMOVE]
     leaving = [task for task in tasks if task.desired_state is TaskState.REMOVE]
     live = [task for task in history if lifecycle.live(task)]
-    outdated = [task for task in live if not look.complies(task)]
-    current = [task for task in live if look.complies(task)]
+    outdated = [task for task in live if task.moving or not look.complies(task)]
+    current = [task for task in live if look.complies(task) and not task.moving]
     # A task that runs as it shall and was there first needs nobody after it: whatever was to
     # replace it is not wanted any more.
     began = min((task.created_at for task in outdated), default=float("inf"))
@@ -187,12 +194,18 @@ def _stand(look: Survey, place: Place, tasks: Sequence[Task]) -> Stand:
     holder, successor = None, None
     if outdated and not settled:
         holder = max(outdated, key=look.standing)
-        successor = max(current, key=look.standing, default=None)
+        heirs = _heirs(holder, live) if holder.moving and not current else current
+        successor = max(heirs, key=look.standing, default=None)
     elif current:
         holder = max(settled or current, key=look.standing)
     extras = [task for task in live if task is not holder and task is not successor]
     serves = is_running(holder) or is_running(successor)
     return Stand(place, history, leaving, holder, successor, extras, serves)
+
+
+def _heirs(holder: Task, live: Iterable[Task]) -> list[Task]:
+    """Return who may take over from a task that moves, while its version's turn is not over."""
+    return [task for task in live if not task.moving and task.created_at > holder.created_at]
 
 
 def _wanted(look: Survey, found: Mapping[Place, Stand]) -> tuple[list[Place], list[Place]]:

@@ -14,6 +14,7 @@ from cluster.model import Rollout
 from manager.committer import Change
 from manager.reconcilers.loop import Plan
 from manager.reconcilers.services.facts import Facts
+from manager.reconcilers.services.moves import Moves
 from manager.reconcilers.services.places import survey
 from manager.reconcilers.services.rollout import (
     ACTIVE,
@@ -35,6 +36,8 @@ def plan(facts: Facts) -> Plan:
     look = survey(facts, rollout) if turns_back else look.with_rollout(rollout)
     turns = Turns(look)
     turns.take()
+    moves = Moves(look, turns)
+    moves.take()
     gone = [
         change
         for stand in look.surplus
@@ -42,8 +45,8 @@ def plan(facts: Facts) -> Plan:
         for change in discard(task, "its place is no longer wanted")
     ]
     rollout = _noted(rollout, turns.note)
-    changes = [*gone, *turns.changes, *_saved(facts, rollout)]
-    return Plan(changes, min((*waits, *turns.waits), default=None))
+    changes = [*gone, *turns.changes, *moves.changes, *_saved(facts, rollout)]
+    return Plan(changes, min((*waits, *turns.waits, *moves.waits), default=None))
 
 
 def _noted(rollout: Rollout, note: str) -> Rollout:

@@ -98,6 +98,7 @@ class ServiceReconciler:
             rollout is not None
             and rollout.state.settled
             and facts.alike(rollout.spec_version, service.spec_version)
+            and not any(lifecycle.occupies(task) and not lifecycle.wanted(task) for task in tasks)
         )
         if is_quiet:
             self._sightings.forget(key)

@@ -4,6 +4,7 @@ import msgspec
 
 from cluster.model import (
     NO_NODE,
+    LostNodePolicy,
     NodeId,
     ServiceMode,
     Task,
@@ -94,6 +95,11 @@ def make(
     )
 
 
+def aimed(task: Task, node_id: NodeId) -> Task:
+    """Return a new task as one that may only be bound to that node; empty is any."""
+    return msgspec.structs.replace(task, aims_at=node_id) if node_id else task
+
+
 def pause_seconds(facts: Facts, last: Task) -> float:
     """Return for how many seconds the place stays as it is though *last* has ended.
 
@@ -137,7 +143,10 @@ def release(look: Survey, stand: Stand, holder: Task) -> tuple[list[Change], lis
         return [], [wait]
     if look.is_held(holder.spec_version):
         return [], []  # what it waits for will wake us
-    if others := [task for task in stand.occupants() if task is not holder]:
+    others = [task for task in stand.occupants() if task is not holder]
+    if any(_is_fenced(facts, task) for task in others):
+        return [], []  # however long it takes: never two at a time
+    if others:
         asked_seconds = min(facts.held_seconds(task.id) for task in others)
         over_in = _stop_seconds(facts) - asked_seconds
         if over_in > 0:
@@ -153,6 +162,11 @@ def delay_left(facts: Facts, task: Task) -> float:
     """
     delay = task.start_after - task.created_at
     return min(task.start_after - facts.now, delay - facts.held_seconds(task.id))
+
+
+def _is_fenced(facts: Facts, task: Task) -> bool:
+    template = facts.template(task.spec_version)
+    return template is not None and template.lost_node.policy is LostNodePolicy.FENCE
 
 
 def _stop_seconds(facts: Facts) -> float:

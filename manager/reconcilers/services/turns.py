@@ -25,7 +25,7 @@ from cluster.model import Task, TaskState, UpdateOrder
 from manager import disruption
 from manager.committer import Change
 from manager.reconcilers.services import tasks
-from manager.reconcilers.services.places import Stand, Survey, is_running
+from manager.reconcilers.services.places import Place, Stand, Survey, is_running
 from manager.reconcilers.services.rollout import (
     ACTIVE,
     HALTED,
@@ -47,12 +47,16 @@ class Turns:
         changes: to commit.
         waits: in how many seconds to look again.
         note: what people should know beside the rollout's own message; empty if nothing.
+        taken: running tasks that it stops before their successors run.
+        begun: places that get a successor.
     """
 
     def __init__(self, look: Survey) -> None:
         self.changes: list[Change] = []
         self.waits: list[float] = []
         self.note = ""
+        self.taken = 0
+        self.begun: set[Place] = set()
         self._look = look
         self._rollout = look.rollout
         self._config = config_of(look.facts, look.rollout)
@@ -73,8 +77,10 @@ class Turns:
             if stand.holder is None:
                 empty.append(stand)
             elif not self._look.complies(stand.holder):
-                if self._look.is_open(stand):
+                if self._look.is_open(stand) and not self._leaves_as_it_is(stand):
                     moving.append(stand)
+            elif stand.holder.moving:
+                continue  # see ``moves``
             elif self._is_to_go_back(stand, stand.holder):
                 made = tasks.make(self._look, stand, self._rollout.base)
                 why = "it failed, and the rollout is paused"
@@ -115,6 +121,10 @@ class Turns:
             changes, waits = tasks.release(self._look, stand, holder)
             self.changes += changes
             self.waits += waits
+
+    def _leaves_as_it_is(self, stand: Stand) -> bool:
+        """Tell whether an outdated holder moves with its own version, its successor being made."""
+        return stand.successor is not None and self._look.is_move(stand)
 
     # --- places without a task ---
 
@@ -185,6 +195,7 @@ class Turns:
             made = tasks.make(
                 self._look, stand, number, beside=runs, start_first=start_first and runs
             )
+        self.begun.add(stand.place)
         if runs:
             self._made(made, "it is to replace an outdated task")
         else:
@@ -223,6 +234,7 @@ class Turns:
             if disruption.update_allowance(self._parallelism, self._missing) <= 0:
                 return
             self._missing += 1
+            self.taken += 1
             if in_the_way and successor.start_first:
                 self.note = (
                     "stop-first where the new task does not fit beside the old one"
