@@ -47,14 +47,16 @@ class HeldLease:
     Attributes:
         id: the store's.
         ttl_seconds: what one renewal is good for.
+        asked_at: when it was asked for, by our monotonic clock.
         lost: set when it can no longer be relied on, for good.
     """
 
-    def __init__(self, lease: LeaseId, ttl_seconds: float, sure_until: float, clock: Clock) -> None:
+    def __init__(self, lease: LeaseId, ttl_seconds: float, asked_at: float, clock: Clock) -> None:
         self.id = lease
         self.ttl_seconds = ttl_seconds
+        self.asked_at = asked_at
         self.lost = asyncio.Event()
-        self._sure_until = sure_until  # by the monotonic clock
+        self._sure_until = asked_at + ttl_seconds  # by the monotonic clock
         self._clock = clock
 
     def seconds_left(self) -> float:
@@ -147,9 +149,7 @@ class Membership:
         put = records.put(self.manager, self._granted)
         item = await self._store.get(put.key)
         await self._store.commit([Unchanged(put.key, item.mod_revision if item else 0)], [put])
-        return HeldLease(
-            self._granted, self._lease_seconds, asked_at + self._lease_seconds, self._clock
-        )
+        return HeldLease(self._granted, self._lease_seconds, asked_at, self._clock)
 
     async def _keep(self, lease: HeldLease) -> None:
         """Renew *lease*; return when it is lost."""

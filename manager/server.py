@@ -221,7 +221,12 @@ class ManagerServer:
 
     async def _lead(self, leadership: Leadership) -> None:
         await reconcilers.lead(
-            leadership.create_revision, self._store, self.view, self._clock, self._source
+            leadership.create_revision,
+            self._store,
+            self.view,
+            self._clock,
+            self._source,
+            joined_at=leadership.lease.asked_at,
         )
 
     def _lease(self) -> LeaseId | None:

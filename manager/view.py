@@ -175,8 +175,14 @@ class View:
     # --- feeding ---
 
     def listed(self, listing: Listing) -> None:
-        """Take everything from *listing*, save for what we know to be newer."""
+        """Take everything from *listing*, save for what we know to be newer.
+
+        A store that has gone back was restored from a backup: nothing that we know is its history.
+        """
         self.listings += 1
+        if listing.revision < self.revision:
+            self._begin_anew(listing)
+            return
         present = {item.key for item in listing.items}
         changes = [self._take(item) for item in listing.items]
         for key, value in list(self._objects.items()):
@@ -222,6 +228,29 @@ class View:
             else:
                 changes.append(self._drop(key, revision))
         self._tell(changes)
+
+    def _begin_anew(self, listing: Listing) -> None:
+        log.warning(
+            "the store was restored from a backup: beginning anew",
+            extra={"was": self.revision, "is": listing.revision},
+        )
+        found = {item.key: item for item in listing.items}
+        leader = found.pop(keys.LEADER, None)
+        self.leader = None
+        if leader is not None:
+            self._take(leader)
+        self._gone.clear()
+        self.revision = listing.revision
+        changes = []
+        for key in dict.fromkeys((*self._objects, *found)):
+            old = self._objects.pop(key, None)
+            new = records.decode(found[key]) if key in found else None
+            if new is not None:
+                self._objects[key] = new
+            if old != new:
+                self._index(old, new)
+                changes.append(Change(old, new))
+        self._advance(listing.revision, changes)
 
     def _take(self, item: KeyValue) -> Change | None:
         if item.key == keys.LEADER:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 # What is promised, by its number, as far as a cluster's objects can show whether it is kept.
 PROMISES = {
     "I1": "what a node has promised it can deliver, and a port of it has one holder",
-    "I2": "a place has one current task, and none starts beside a predecessor that may still run",
+    "I2": "a place has one task that serves, and none starts beside a predecessor that may still run",
     "I3": "a task only goes forward, and each transition has one owner",
     "I6": "a task is bound only where it may run",
     "I9": "what a service depends on is as it asks before its first task starts",

@@ -12,7 +12,13 @@ from collections.abc import AsyncGenerator, Callable, Collection, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 
-from cluster.errors import ClusterError, InvalidError, OverloadedError, did_you_mean
+from cluster.errors import (
+    ClusterError,
+    InvalidError,
+    OverloadedError,
+    UnavailableError,
+    did_you_mean,
+)
 from cluster.model import (
     Cluster,
     JobStatus,
@@ -128,6 +134,7 @@ class _Watcher:
         self._waiting: deque[tuple[Revision, tuple[Change, ...]]] = deque()
         self._waiting_changes = 0
         self._told: Revision = view.revision
+        self._newest: Revision = view.revision
         self._failure: ClusterError | None = None
         self._news = asyncio.Event()
         self._unsubscribe = view.subscribe(self._take)
@@ -172,6 +179,9 @@ class _Watcher:
             await self._news.wait()
 
     def _take(self, batch: Batch) -> None:
+        if batch.revision < self._newest:
+            self.fail(UnavailableError("the store was restored from a backup: begin anew"))
+        self._newest = batch.revision
         changes = tuple(change for change in batch.changes if self._wants(change.either))
         if not changes or self._failure:
             return

@@ -40,7 +40,13 @@ log = logging.getLogger(__name__)
 
 
 async def lead(
-    create_revision: Revision, store: Store, view: View, clock: Clock, source: random.Random
+    create_revision: Revision,
+    store: Store,
+    view: View,
+    clock: Clock,
+    source: random.Random,
+    *,
+    joined_at: float,
 ) -> None:
     """Run every reconciler until cancelled, or until somebody else is seen to lead.
 
@@ -50,6 +56,7 @@ async def lead(
         view: what is decided on.
         clock: for records and for the measure of silence.
         source: of ids and jitter.
+        joined_at: since when, by the monotonic clock, this manager is in without a break.
 
     Raises:
         StoreUnavailableError: the election key could not be read.
@@ -61,7 +68,7 @@ async def lead(
     await view.reached(item.mod_revision)
     committer = Committer(store, view, Fence(item))
     reconcilers: list[Reconciler[object]] = [
-        NodeReconciler(view, clock),  # type: ignore[list-item]
+        NodeReconciler(view, clock, joined_at),  # type: ignore[list-item]
         ServiceReconciler(view, IdSource(source), source.random, clock),  # type: ignore[list-item]
         JobReconciler(view, IdSource(source), source.random),  # type: ignore[list-item]
         RemovalReconciler(view, clock),  # type: ignore[list-item]

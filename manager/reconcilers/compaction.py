@@ -24,7 +24,8 @@ async def compact_now_and_then(store: Store, view: View) -> NoReturn:
     while True:
         await asyncio.sleep(PERIOD_SECONDS)
         try:
-            await store.compact(kept_from)
+            # After a restore from a backup the store may not have come that far yet.
+            await store.compact(min(kept_from, view.revision))
         except StoreUnavailableError as error:
             log.warning("the history was not compacted: %s", error)
         kept_from = view.revision

@@ -83,19 +83,21 @@ def _unmet(node: Node, task: Task, spec: TaskSpec) -> str:
 
 
 def _crowded(facts: Facts, live: Sequence[Task]) -> dict[TaskId, str]:
-    """Return the newest tasks of services that may have fewer on a node than are here."""
-    by_service: dict[str, list[Task]] = {}
+    """Return the newest tasks of services that may have fewer on a node than are here.
+
+    A limit holds for those who are held to it: in a rollout another version may have another.
+    """
+    alike: dict[tuple[str, int], list[Task]] = {}
     for task in live:
-        by_service.setdefault(task.service_id, []).append(task)
+        spec = facts.held_to(task)
+        if spec is not None and (limit := spec.placement.max_replicas_per_node):
+            alike.setdefault((task.service_id, limit), []).append(task)
     reasons: dict[TaskId, str] = {}
-    for tasks in by_service.values():
-        spec = facts.held_to(tasks[0])
-        limit = spec.placement.max_replicas_per_node if spec is not None else 0
-        if limit and len(tasks) > limit:
-            movable = sorted(tasks, key=lambda task: (not task.moving, -task.created_at, task.id))
-            for task in movable[: len(tasks) - limit]:
-                name = _name(facts.node)
-                reasons[task.id] = f"at most {limit} of its service may be on node {name}"
+    for (_, limit), tasks in alike.items():
+        movable = sorted(tasks, key=lambda task: (not task.moving, -task.created_at, task.id))
+        for task in movable[: max(0, len(tasks) - limit)]:
+            name = _name(facts.node)
+            reasons[task.id] = f"at most {limit} of its service may be on node {name}"
     return reasons
 
 

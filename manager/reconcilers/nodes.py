@@ -60,6 +60,12 @@ MASS_GRACE_SECONDS = 15.0
 # How often a node that has the longer grace is looked at: once the others are back, it is over.
 MASS_LOOK_SECONDS = 1.0
 
+# What an agent gets to come back that is absent since managers were: who tries in vain waits longer
+# and longer, up to five seconds (``agent.managers``), and needs a moment to connect. A leader that
+# joined only just before tells of such an outage; where one manager of several dies, the next
+# leader was there all along, and agents that lose a manager are at another within a second.
+RETURN_SECONDS = 8.0
+
 
 @dataclass(frozen=True, slots=True)
 class Facts:
@@ -233,13 +239,19 @@ class NodeReconciler:
 
     All it measures it measures with its own monotonic clock, from when it first saw a thing: a new
     leader begins anew, and only waits the longer.
+
+    Args:
+        view: what is decided on.
+        clock: measures absence.
+        joined_at: since when, by the monotonic clock, this manager is in without a break.
     """
 
     name = "nodes"
 
-    def __init__(self, view: views.View, clock: Clock) -> None:
+    def __init__(self, view: views.View, clock: Clock, joined_at: float) -> None:
         self._view = view
         self._clock = clock
+        self._joined_at = joined_at
         self._absent_since: dict[NodeId, float] = {}
         self._away_since: dict[NodeId, float] = {}
         self._down_since: dict[NodeId, float] = {}
@@ -297,7 +309,7 @@ class NodeReconciler:
     def _facts(self, key: NodeId, node: Node | None, survivors: int, now: float) -> Facts:
         monotonic = self._clock.monotonic()
         since = self._absent_since.get(key)
-        usual_grace = self._usual_grace_seconds()
+        usual_grace = self._usual_grace_seconds(since)
         held_to: dict[tuple[ServiceId, int], TaskSpec | None] = {}
         return Facts(
             node=node,
@@ -389,9 +401,11 @@ class NodeReconciler:
 
     # --- how long for ---
 
-    def _usual_grace_seconds(self) -> float:
+    def _usual_grace_seconds(self, since: float | None) -> float:
         cluster = self._view.cluster or Cluster(id=ClusterId(""))
-        return BEATS_MISSED_MAX * cluster.spec.heartbeat_period_seconds
+        grace = BEATS_MISSED_MAX * cluster.spec.heartbeat_period_seconds
+        after_outage = since is not None and since - self._joined_at < RETURN_SECONDS
+        return max(grace, RETURN_SECONDS) if after_outage else grace
 
     def _grace_seconds(self, usual_seconds: float) -> float:
         ready = {n.id for n in self._view.nodes.values() if n.status.state is NodeState.READY}

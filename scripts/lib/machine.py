@@ -57,6 +57,8 @@ TO_TEST = (
     Tool("ping", ("iputils-ping",)),
     Tool("curl", ("curl",)),
     Tool("tini", ("tini",)),
+    Tool("faketime", ("faketime",)),
+    Tool("mkfs.ext4", ("e2fsprogs",)),
     Tool("make", ("make",)),
     Tool("systemd-analyze", ("systemd",)),
 )

@@ -30,9 +30,8 @@ def idle_agents(runs: int, seconds: float, say: Callable[[str], None]) -> list[R
     for _ in range(runs):
         with Lab(hosts=0, controls=2, with_images=False) as lab:
             cluster = _one_manager(lab)
-            assert cluster.etcd is not None
             manager = psutil.Process(cluster.managers[cluster.manager_hosts[0].name].pid)
-            with in_network_of(cluster.etcd.pid):
+            with in_network_of(cluster.etcd[cluster.operator.name].pid):
                 share, size = _measure(manager, seconds)
                 bare_shares.append(share)
                 bare_sizes.append(size)

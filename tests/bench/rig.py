@@ -100,9 +100,8 @@ def rig(direct: Direct, runs: int, say: Callable[[str], None]) -> Iterator[Rig]:
     with Lab(HOSTS, MANAGERS + 1) as lab:
         cluster = LabCluster(lab)
         cluster.start()
-        assert cluster.etcd is not None
         with (
-            in_network_of(cluster.etcd.pid),
+            in_network_of(cluster.etcd[cluster.operator.name].pid),
             Watcher(cluster.endpoints).following() as watcher,
             closing(client_of(cluster.endpoints).caller) as caller,
         ):

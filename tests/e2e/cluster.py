@@ -1,21 +1,26 @@
 """A whole Shoal cluster in the lab: etcd, managers and agents as processes of their own.
 
-The first control host runs etcd and is where the operator works; each further one runs a
-manager; each host with Docker runs an agent. Everything is started as a user's machine would
-start it, only by hand: ``python -m manager``, ``python -m agent``, ``python -m clusterctl``.
+The first control host runs etcd and is where the operator works; the next ones run a manager
+each, and those after them further members of etcd; each host with Docker runs an agent.
+Everything is started as a user's machine would start it, only by hand: ``python -m manager``,
+``python -m agent``, ``python -m clusterctl``.
 """
 
 import json
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from docker.errors import NotFound
 from docker.models.containers import Container
 
 from scripts.lib.steps import TREE
+from tests.e2e.warm_client import WarmClient
 from tests.lab.docker_host import DockerHost
 from tests.lab.host import Host
 from tests.lab.lab import Lab
@@ -24,6 +29,7 @@ from tests.lab.waiting import wait_until
 
 MANAGER_PORT = 7420
 ETCD_PORT = 2379
+PEER_PORT = 2380
 READY_SECONDS = 30.0
 """For the whole cluster to come up: Python starts slowly when eight of them do at once."""
 
@@ -58,19 +64,36 @@ def _as_at_first(node: dict[str, Any]) -> list[str]:
 
 
 class LabCluster:
-    """Runs a cluster on the hosts of *lab*; ``lab`` needs one control host more than managers."""
+    """Runs a cluster on the hosts of *lab*.
 
-    def __init__(self, lab: Lab) -> None:
+    Of its control hosts the first is the operator's and has etcd, the next *managers* have a
+    manager (if it is None, all others), the rest further members of etcd. ``managers``,
+    ``agents`` and ``etcd`` are the processes by the names of their hosts.
+    """
+
+    def __init__(self, lab: Lab, *, managers: int | None = None) -> None:
         self.lab = lab
-        self.operator, *self.manager_hosts = lab.controls
+        self.operator, *others = lab.controls
+        self.manager_hosts = others[:managers]
+        self.etcd_hosts = [self.operator, *others[len(self.manager_hosts) :]]
         self.docker_hosts = lab.docker_hosts
         self.managers: dict[str, Process] = {}
         self.agents: dict[str, Process] = {}
-        self.etcd: Process | None = None
+        self.etcd: dict[str, Process] = {}
+        self._client = WarmClient(self.operator)
 
     @property
     def endpoints(self) -> str:
-        return ",".join(f"{host.address}:{MANAGER_PORT}" for host in self.manager_hosts)
+        """Of the managers."""
+        return ",".join(map(self.endpoint_of, self.manager_hosts))
+
+    def endpoint_of(self, host: Host) -> str:
+        """Return where the manager on *host* serves."""
+        return f"{host.address}:{MANAGER_PORT}"
+
+    @property
+    def etcd_endpoints(self) -> str:
+        return ",".join(f"{host.address}:{ETCD_PORT}" for host in self.etcd_hosts)
 
     # --- starting and stopping ---
 
@@ -84,29 +107,67 @@ class LabCluster:
         self.wait_nodes(ready=len(self.docker_hosts))
 
     def start_etcd(self) -> None:
-        url = f"http://{self.operator.address}:{ETCD_PORT}"
-        self.etcd = self.operator.spawn(
+        """Start those members that do not run."""
+        for host in self.etcd_hosts:
+            if host.name not in self.etcd or not self.etcd[host.name].is_running:
+                self.start_member(host)
+
+    def start_member(self, host: Host, *flags: str) -> Process:
+        """Start the member of etcd on *host*, with more *flags*."""
+        client, peer = (f"http://{host.address}:{port}" for port in (ETCD_PORT, PEER_PORT))
+        process = host.spawn(
             "etcd",
             [
-                *("etcd", "--data-dir", str(self.operator.folder / "etcd")),
-                *("--listen-client-urls", url, "--advertise-client-urls", url),
-                *("--listen-peer-urls", "http://127.0.0.1:2380"),
-                *("--initial-advertise-peer-urls", "http://127.0.0.1:2380"),
-                *("--initial-cluster", "default=http://127.0.0.1:2380"),
-                *("--max-txn-ops", "1024", "--logger", "zap"),
+                *("etcd", "--name", host.name, "--data-dir", str(self.etcd_data(host))),
+                *("--listen-client-urls", client, "--advertise-client-urls", client),
+                *("--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer),
+                *("--initial-cluster", self.etcd_members),
+                *("--max-txn-ops", "1024", "--logger", "zap", *flags),
             ],
         )
+        self.etcd[host.name] = process
+        return process
 
-    def start_manager(self, host: Host) -> Process:
+    def etcd_data(self, host: Host) -> Path:
+        return host.folder / "etcd"
+
+    @property
+    def etcd_members(self) -> str:
+        """What etcd calls the initial cluster."""
+        return ",".join(f"{h.name}=http://{h.address}:{PEER_PORT}" for h in self.etcd_hosts)
+
+    def etcdctl(
+        self, *arguments: str, host: Host | None = None, check: bool = True
+    ) -> "subprocess.CompletedProcess[str]":
+        """Run etcdctl where the operator works, on the whole of etcd or on one member."""
+        at = f"{host.address}:{ETCD_PORT}" if host else self.etcd_endpoints
+        argv = ["etcdctl", f"--endpoints={at}", *arguments]
+        return self.operator.run(argv, environment={"ETCDCTL_API": "3"}, check=check)
+
+    def member_states(self) -> dict[str, dict[str, Any]]:
+        """Return what the members that answer say of themselves, by the names of their hosts."""
+        said = self.etcdctl("endpoint", "status", "--write-out=json", check=False).stdout
+        by_address = {f"{host.address}:{ETCD_PORT}": host.name for host in self.etcd_hosts}
+        return {by_address[each["Endpoint"]]: each["Status"] for each in json.loads(said or "[]")}
+
+    def leading_member(self) -> Host | None:
+        """Return the host of the member that leads etcd; None while none is seen to."""
+        for name, state in self.member_states().items():
+            if state["leader"] == state["header"]["member_id"]:
+                return next(host for host in self.etcd_hosts if host.name == name)
+        return None
+
+    def start_manager(self, host: Host, *, environment: Mapping[str, str] | None = None) -> Process:
         address = f"{host.address}:{MANAGER_PORT}"
         process = host.spawn(
             "manager",
             [
                 *(sys.executable, "-m", "manager", "--listen", address),
                 *("--advertise", address, "--insecure", "true"),
-                *("--etcd", f"{self.operator.address}:{ETCD_PORT}"),
+                *("--etcd", self.etcd_endpoints),
             ],
             cwd=TREE,
+            environment=environment,
         )
         self.managers[host.name] = process
         return process
@@ -127,8 +188,11 @@ class LabCluster:
         return process
 
     def leading_host(self) -> Host | None:
-        """Return the host of the manager that leads; None while none does."""
-        info = self.ctl_json("cluster", "info")
+        """Return the host of the manager that leads; None while none does, or none answers."""
+        told = self.ctl("cluster", "info", "--format", "json", check=False)
+        if told.returncode:
+            return None
+        info = json.loads(told.stdout)
         leader = next((m for m in info["managers"] if m["id"] == info["leader_id"]), None)
         if leader is None:
             return None
@@ -145,15 +209,23 @@ class LabCluster:
         seconds: float = 60.0,
         endpoints: str = "",
     ) -> "subprocess.CompletedProcess[str]":
-        """Run clusterctl where the operator works."""
-        return self.operator.run(
-            [sys.executable, "-m", "clusterctl", *arguments],
-            check=check,
+        """Run clusterctl where the operator works.
+
+        Raises:
+            RuntimeError: it failed (and *check*), or took longer than *seconds*.
+        """
+        done = self._client.run(
+            arguments,
             stdin=stdin,
-            cwd=TREE,
             environment={"SHOAL_ENDPOINT": endpoints or self.endpoints},
             seconds=seconds,
         )
+        if check and done.returncode != 0:
+            raise RuntimeError(
+                f"exit code {done.returncode}: clusterctl {' '.join(arguments)}\n"
+                f"{done.stdout}{done.stderr}"
+            )
+        return done
 
     def ctl_json(self, *arguments: str) -> Any:
         return json.loads(self.ctl(*arguments, "--format", "json").stdout)
@@ -218,12 +290,12 @@ class LabCluster:
 
     def starts(self, service: str = "", *, hosts: Iterable[DockerHost] = ()) -> dict[str, str]:
         """Return the id of each running container and when it started: equal if untouched."""
-        return {
-            seen.id: self.host_named(seen.host).docker.api.inspect_container(seen.id)["State"][
-                "StartedAt"
-            ]
-            for seen in self.seen(service, hosts=hosts)
-        }
+        found = {}
+        for seen in self.seen(service, hosts=hosts):
+            with suppress(NotFound):  # it has gone meanwhile
+                details = self.host_named(seen.host).docker.api.inspect_container(seen.id)
+                found[seen.id] = details["State"]["StartedAt"]
+        return found
 
     def host_named(self, name: str) -> DockerHost:
         return next(host for host in self.docker_hosts if host.name == name)
@@ -261,11 +333,16 @@ class LabCluster:
         for host in self.lab.hosts:
             host.thaw()
             host.heal()
+            host.shorten()
+        for process in (*self.managers.values(), *self.agents.values(), *self.etcd.values()):
+            process.resume()
+        self.lab.unblock_all()
         for docker_host in self.docker_hosts:
             if docker_host.dockerd is None:
                 docker_host.start_dockerd()
-        if self.etcd is None or not self.etcd.is_running:
-            self.start_etcd()
+            else:
+                docker_host.dockerd.resume()
+        self.start_etcd()
         for host in self.manager_hosts:
             if not self.managers[host.name].is_running:
                 self.start_manager(host)
@@ -274,20 +351,28 @@ class LabCluster:
                 self.start_agent(docker_host)
 
     def tidy(self) -> None:
-        """Wait until all nodes are well, and remove all stacks: nothing of them may be left.
+        """Wait until all nodes are well and all is as promised, and remove all stacks.
 
         Raises:
-            TimeoutError: says what is left.
+            TimeoutError: nodes are not well, or something of the stacks is left; says what.
+            RuntimeError: a promise is broken; says which.
         """
-        with ThreadPoolExecutor() as pool:  # each takes half a second, of starting Python alone
-            listing = pool.submit(self.ctl, "stack", "ls", "-q")
-            nodes = self.wait_nodes(ready=len(self.docker_hosts))
-        if stacks := listing.result().stdout.split():
+        nodes = self.wait_nodes(ready=len(self.docker_hosts))
+        self.verify()
+        if stacks := self.ctl("stack", "ls", "-q").stdout.split():
             self.ctl("stack", "rm", *stacks)
         for node in nodes:
             if back := _as_at_first(node):
                 self.ctl("node", "update", node["id"], *back)
         self.wait_bare()
+
+    def verify(self) -> None:
+        """Have the cluster judge itself, as users can.
+
+        Raises:
+            RuntimeError: a promise is broken; says which.
+        """
+        self.ctl("verify", "--for", "0")
 
     def wait_bare(self, *, seconds: float = TIDY_SECONDS) -> None:
         """Wait until no host has a container or network of ours."""
@@ -313,8 +398,7 @@ class LabCluster:
     def logs(self) -> str:
         """Return what there is and the ends of all logs, for the message of a failed test."""
         processes = [*self.managers.items(), *self.agents.items()]
-        if self.etcd is not None and not self.etcd.is_running:
-            processes.append((self.operator.name, self.etcd))
+        processes += [(name, each) for name, each in self.etcd.items() if not each.is_running]
         looks = [("node", "ls"), ("service", "ls"), ("task", "ls", "--all")]
         told = [self.ctl(*look, check=False, seconds=20.0) for look in looks]
         return "\n".join(

@@ -1,8 +1,9 @@
-"""One cluster for all tests of this folder: three hosts with Docker, two managers, one etcd.
+"""One cluster for all tests of this folder: three hosts with Docker, two managers, etcd of three.
 
 Starting it takes as long as two tests, so they share it. Each test may break what it likes:
-afterwards all is started again, every stack is removed, and the next test begins only if no
-host has kept anything. If that fails, the test fails and the next one gets a new cluster.
+afterwards all is started again, the cluster has to find itself as promised (``clusterctl
+verify``), every stack is removed, and the next test begins only if no host has kept anything.
+If that fails, the test fails and the next one gets a new cluster.
 """
 
 from collections.abc import Iterator
@@ -24,7 +25,7 @@ class Shared:
 
     def get(self) -> LabCluster:
         if self._cluster is None:
-            cluster = LabCluster(self._open.enter_context(Lab(hosts=3, controls=3)))
+            cluster = LabCluster(self._open.enter_context(Lab(hosts=3, controls=5)), managers=2)
             try:
                 cluster.start()
             except BaseException:
@@ -57,6 +58,14 @@ def cluster(shared: Shared, request: pytest.FixtureRequest) -> Iterator[LabClust
         logs = cluster.logs()
         shared.close()
         raise RuntimeError(f"{request.node.name} left the cluster unwell:\n{logs}") from error
+
+
+@pytest.fixture
+def patience(cluster: LabCluster) -> Iterator[None]:
+    """Let nodes be away for longer than an agent's restart takes on a machine that is busy."""
+    cluster.ctl("cluster", "update", "--heartbeat-period", "3s")
+    yield
+    cluster.ctl("cluster", "update", "--heartbeat-period", "1s")
 
 
 @pytest.hookimpl(wrapper=True)

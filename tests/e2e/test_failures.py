@@ -31,6 +31,10 @@ services:
 """
 
 
+# Room on a small disk, beside what is there already and what a file system needs for itself.
+SPARE_MEBIBYTES = 48
+
+
 def others(seen: list[Seen], host: DockerHost) -> set[Seen]:
     return {one for one in seen if one.host != host.name}
 
@@ -99,14 +103,6 @@ def test_a_container_that_crashes_again_and_again_is_started_less_and_less_often
 
 
 # --- agents ---
-
-
-@pytest.fixture
-def patience(cluster: LabCluster) -> Iterator[None]:
-    """Let nodes be away for longer than an agent's restart takes on a machine that is busy."""
-    cluster.ctl("cluster", "update", "--heartbeat-period", "3s")
-    yield
-    cluster.ctl("cluster", "update", "--heartbeat-period", "1s")
 
 
 @pytest.mark.usefixtures("patience")
@@ -192,7 +188,7 @@ def test_the_tasks_of_a_host_that_dies_run_elsewhere(cluster: LabCluster) -> Non
     assert [one.host for one in nine if one not in elsewhere] == [dead.name] * 3
 
 
-@pytest.mark.parametrize("how", ["cut off", "hung"])
+@pytest.mark.parametrize("how", ["cut off", "unheard", "hung", "agent hung"])
 def test_a_host_that_comes_back_stops_what_runs_elsewhere_by_then(
     cluster: LabCluster, how: str
 ) -> None:
@@ -201,13 +197,28 @@ def test_a_host_that_comes_back_stops_what_runs_elsewhere_by_then(
     before = cluster.starts("back_web")
     rest = [host for host in cluster.docker_hosts if host is not away]
 
-    away.cut() if how == "cut off" else away.freeze()
+    match how:
+        case "cut off":
+            away.cut()
+        case "unheard":  # it hears the managers, and they do not hear it
+            for manager in cluster.manager_hosts:
+                cluster.lab.block(away, manager)
+        case "hung":
+            away.freeze()
+        case "agent hung":
+            cluster.agents[away.name].pause()
     elsewhere = cluster.wait_running("back_web", 6, hosts=rest)
-    if how == "cut off":
+    if how != "hung":
         assert before.items() <= cluster.starts("back_web").items(), "nothing is stopped blindly"
-        away.heal()
-    else:
-        away.thaw()
+    match how:
+        case "cut off":
+            away.heal()
+        case "unheard":
+            cluster.lab.unblock_all()
+        case "hung":
+            away.thaw()
+        case "agent hung":
+            cluster.agents[away.name].resume()
 
     cluster.wait_running("back_web", 6)
     assert set(cluster.seen("back_web")) == set(elsewhere)
@@ -251,6 +262,78 @@ def test_containers_that_end_with_their_daemon_are_replaced(
     wait_until(are_replaced, "those of the other hosts run on, and four in all")
     assert {one.slot for one in cluster.seen("redo_web")} == {1, 2, 3, 4}
     cluster.wait_nodes(ready=3)
+
+
+def test_a_daemon_that_hangs_holds_up_nobody_else(cluster: LabCluster) -> None:
+    cluster.deploy("wait", web(3))
+    before = cluster.starts("wait_web")
+    host = cluster.docker_hosts[0]
+    rest = cluster.docker_hosts[1:]
+    assert host.dockerd is not None
+
+    host.dockerd.pause()
+    cluster.ctl("service", "scale", "--no-wait", "wait_web=9")
+    cluster.wait_running("wait_web", 6, hosts=rest)
+    assert {node["status"] for node in cluster.ctl_json("node", "ls")} == {"ready"}
+    host.dockerd.resume()
+
+    cluster.wait_running("wait_web", 9)
+    assert before.items() <= cluster.starts("wait_web").items()
+
+
+def test_a_host_whose_disk_is_full_says_so_and_others_run_its_tasks(cluster: LabCluster) -> None:
+    host = cluster.docker_hosts[0]
+    # Before the daemon stops: Docker 20.10 never starts again if that meets it in the middle of
+    # removing a network, such as one of the test before.
+    cluster.deploy("full", web(3))
+    with small_disk(host):
+        cluster.wait_running("full_web", 3)
+        cluster.ctl("service", "scale", "full_web=6")
+        before = cluster.starts("full_web")
+        assert {one.host for one in cluster.seen("full_web")} > {host.name}
+
+        # What a file system keeps for its own books it gives in the end.
+        fill = f"for _ in 1 2 3; do cat /dev/zero >>{host.data_root}/full; sync; done"
+        host.run(["sh", "-c", fill], check=False)
+        cluster.ctl("service", "scale", "--no-wait", "full_web=18")
+
+        # Five failures on one host, and others are tried first.
+        every = cluster.wait_running("full_web", 18, seconds=60.0)
+        assert before.items() <= cluster.starts("full_web").items(), "what runs runs on"
+        assert {one.id for one in every if one.host == host.name} <= before.keys()
+        past = cluster.ctl_json("service", "ps", "--all", "full_web")
+        assert any("no space left on device" in task["error"] for task in past)
+        cluster.ctl("stack", "rm", "full")
+
+
+@contextmanager
+def small_disk(host: DockerHost) -> Iterator[None]:
+    """Give the host's Docker daemon a file system of its own, with room for little.
+
+    It is mounted over what the daemon has, and goes with the host's mounts whatever happens.
+    """
+    data, image, side = host.data_root, host.folder / "small-disk", host.folder / "side"
+
+    def without_docker(*commands: str) -> None:
+        host.stop_dockerd()
+        host.run(["sh", "-exc", "\n".join(commands)])
+        host.start_dockerd()
+
+    without_docker(
+        f"used=$(du --one-file-system --summarize --block-size=1M {data} | cut -f1)",
+        f"truncate --size=$((used * 5 / 4 + {SPARE_MEBIBYTES}))M {image}",
+        f"mkfs.ext4 -q {image}",
+        f"mkdir {side}",
+        f"mount -o loop {image} {side}",
+        f"cp --archive --one-file-system {data}/. {side}",
+        f"umount {side}",
+        f"rmdir {side}",
+        f"mount -o loop {image} {data}",
+    )
+    try:
+        yield
+    finally:
+        without_docker(f"umount {data}", f"rm {image}")
 
 
 @contextmanager

@@ -1,4 +1,7 @@
-"""What breaks in the middle: managers and etcd. Containers never notice, and work goes on."""
+"""What breaks in the middle: managers and etcd. Containers never notice, and work goes on.
+
+What happens to a leader that is killed or hangs is part of the storm in ``test_faults``.
+"""
 
 from tests.e2e.cluster import LabCluster
 from tests.e2e.stacks import web
@@ -18,29 +21,6 @@ def leader_of(cluster: LabCluster) -> Host:
 def other_than(cluster: LabCluster, host: Host) -> Host:
     (other,) = (each for each in cluster.manager_hosts if each is not host)
     return other
-
-
-def test_when_the_leading_manager_is_killed_the_other_leads(cluster: LabCluster) -> None:
-    cluster.deploy("lead", web(4))
-    before = cluster.starts("lead_web")
-    leader = leader_of(cluster)
-
-    cluster.managers[leader.name].kill()
-
-    cluster.ctl("service", "scale", "lead_web=6")
-    assert len(cluster.seen("lead_web")) == 6
-    assert before.items() <= cluster.starts("lead_web").items()
-    assert leader_of(cluster) is other_than(cluster, leader)
-
-    # The killed one comes back as the other's deputy, and serves.
-    cluster.start_manager(leader)
-    cluster.wait_nodes(ready=3)
-    wait_until(
-        lambda: len(cluster.ctl_json("cluster", "info")["managers"]) == 2,
-        "both managers are there",
-        every_seconds=0.1,
-    )
-    assert leader_of(cluster) is other_than(cluster, leader)
 
 
 def test_a_manager_that_is_stopped_hands_leadership_over_at_once(cluster: LabCluster) -> None:
@@ -70,22 +50,6 @@ def test_a_host_that_dies_with_the_leading_manager_is_noticed(cluster: LabCluste
     dead.crash()
 
     assert rest <= set(cluster.wait_running("both_web", 6))
-
-
-def test_a_manager_that_hangs_is_passed_over(cluster: LabCluster) -> None:
-    cluster.deploy("hang", web(4))
-    before = cluster.starts("hang_web")
-    leader = leader_of(cluster)
-
-    leader.freeze()
-    cluster.ctl("service", "scale", "hang_web=5")
-    assert before.items() <= cluster.starts("hang_web").items()
-
-    # It wakes up as somebody who thinks that it leads; nobody believes it.
-    leader.thaw()
-    assert leader_of(cluster) is other_than(cluster, leader)
-    cluster.ctl("service", "scale", "hang_web=6")
-    assert before.items() <= cluster.starts("hang_web").items()
 
 
 def test_nothing_stops_while_no_manager_is_there(cluster: LabCluster) -> None:
@@ -124,9 +88,9 @@ def test_all_runs_again_after_a_power_cut(cluster: LabCluster) -> None:
 def test_nothing_stops_while_etcd_is_away_and_all_goes_on_afterwards(cluster: LabCluster) -> None:
     cluster.deploy("store", web(4))
     before = cluster.starts("store_web")
-    assert cluster.etcd is not None
 
-    cluster.etcd.kill()
+    for member in cluster.etcd.values():
+        member.kill()
     assert "store_web" in cluster.ctl("service", "ls").stdout, "what is known can be read"
     refused = cluster.ctl("--timeout", "4s", "service", "scale", "store_web=5", check=False)
     assert refused.returncode == 1

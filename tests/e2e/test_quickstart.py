@@ -70,6 +70,7 @@ def test_it_starts_all_and_leaves_nothing(machine: Host) -> None:
     run(machine, *here, "service", "scale", "hello_web=7")
     assert len(run(machine, "docker", "ps", "-q").split()) == 7
 
+    run(machine, *here, "verify", "--for", "0")  # fails if a promise is broken
     said = run(machine, QUICKSTART, "--down")
     assert "stopped, its data removed" in said
     assert traces(machine) == before

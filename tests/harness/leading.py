@@ -182,8 +182,13 @@ class Leading:
 
 
 @contextlib.asynccontextmanager
-async def leading(*, seed: int = 1, period: float = 0.2) -> AsyncIterator[Leading]:
-    """Run a leader over an empty cluster whose heartbeat period is *period* seconds."""
+async def leading(
+    *, seed: int = 1, period: float = 0.2, joined_at: float = float("-inf")
+) -> AsyncIterator[Leading]:
+    """Run a leader over an empty cluster whose heartbeat period is *period* seconds.
+
+    It has been a manager since *joined_at*.
+    """
     state = MemoryState()
     store = MemoryStore(state)
     view = View()
@@ -197,7 +202,9 @@ async def leading(*, seed: int = 1, period: float = 0.2) -> AsyncIterator[Leadin
     tasks = [
         asyncio.create_task(follow(store, view, source)),
         asyncio.create_task(
-            reconcilers.lead(item.create_revision, store, view, LoopClock(), source)
+            reconcilers.lead(
+                item.create_revision, store, view, LoopClock(), source, joined_at=joined_at
+            )
         ),
         asyncio.create_task(core.agents()),
     ]

@@ -1,6 +1,7 @@
 """The lab itself: without it, what the tests of several hosts say would mean nothing."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,8 @@ from scripts.lib.steps import TREE
 from tests.lab import APP, Lab, wait_until
 from tests.lab.cgroups import ROOT
 from tests.lab.leftovers import BASE, PREFIX
+from tests.lab.process import Process
+from tests.lab.switch import LongCable
 
 LISTEN = """
 import socket
@@ -72,6 +75,58 @@ def test_hosts_reach_each_other_and_nothing_else(lab: Lab) -> None:
 
     routes = lab["h1"].run(["ip", "-4", "route", "show", "default"]).stdout
     assert routes == ""
+
+
+def test_a_long_cable_delays_and_loses_and_damages_nothing(lab: Lab) -> None:
+    m1, h1 = lab["m1"], lab["h1"]
+
+    def round_trips(count: int) -> list[float]:
+        said = h1.run(["ping", "-i0.02", f"-c{count}", "-W1", m1.address], check=False).stdout
+        return [float(each) for each in re.findall(r"time=([0-9.]+) ms", said)]
+
+    h1.lengthen(LongCable(0.05, 0.05, jitter_seconds=0.02))
+    try:
+        trips = round_trips(5)
+        assert len(trips) == 5
+        assert min(trips) >= 100.0, "each way takes at least 50 ms"
+        # More than a packet holds: what network cards would cut up and sum arrives whole.
+        sent = "x" * 200_000
+        h1.spawn("echo", ["busybox", "nc", "-l", "-p", "9998", "-e", "cat"])
+        got = m1.run(["sh", "-c", f"busybox nc -w5 {h1.address} 9998"], stdin=sent).stdout
+        assert got == sent
+    finally:
+        h1.shorten()
+    ports = ["ip", "-brief", "link", "show", "master", "lab0"]
+    assert "port-h1@" in lab.run(ports).stdout
+    assert "long-h1" not in lab.run(ports).stdout
+    h1.lengthen(LongCable(loss=0.5, seed=7))
+    try:
+        assert 1 <= len(round_trips(20)) <= 15
+    finally:
+        h1.shorten()
+    assert len(round_trips(3)) == 3
+
+
+def test_a_paused_program_goes_on_can_be_killed_and_holds_up_nobody(lab: Lab) -> None:
+    h1 = lab["h1"]
+    program = h1.spawn("counting", ["sh", "-c", "while sleep 0.01; do echo x; done"])
+    wait_until(program.output, "it counts")
+    program.pause()
+    assert state_of(program) == "T"
+    program.resume()
+    before = len(program.output())
+    wait_until(lambda: len(program.output()) > before, "it goes on")
+    program.pause()
+    program.kill()
+    assert not program.is_running
+    with Lab(hosts=0, controls=1) as other:
+        name = other.id
+        other.controls[0].spawn("paused", ["sleep", "1000"]).pause()
+    assert traces(name) == {}
+
+
+def state_of(program: Process) -> str:
+    return Path(f"/proc/{program.pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 def test_each_host_is_a_machine_of_its_own(lab: Lab) -> None:

@@ -13,7 +13,10 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from cluster.api.v1 import control_pb2 as control
 from cluster.api.v1 import dispatch_pb2 as dispatch
 from cluster.api.v1 import types_pb2 as types
+from cluster.clock import SystemClock
 from cluster.errors import InvalidError
+from cluster.model import Node, NodeState
+from manager.reconcilers.nodes import RETURN_SECONDS
 from manager.store import keys
 from manager.store.etcd import EtcdStore
 from tests.harness.etcd import EtcdCluster
@@ -212,6 +215,28 @@ async def test_a_silent_agent_s_node_is_down_and_its_tasks_run_elsewhere(manager
     )
     await silent.leave()
     await alive.leave()
+
+
+async def test_a_manager_that_has_only_just_come_waits_for_who_comes_back_late(
+    etcd: EtcdCluster,
+) -> None:
+    def in_state(manager: RunningManager, state: NodeState) -> list[Node]:
+        return [node for node in manager.server.view.nodes.values() if node.status.state is state]
+
+    async with manager(etcd.endpoints) as gone:
+        agents = [await StrawAgent.join(gone, f"n{i}") for i in (1, 2, 3)]
+        await until(lambda: len(in_state(gone, NodeState.READY)) == 3)
+        for agent in agents:
+            await agent.leave()
+    began_at = SystemClock().now()
+    async with manager(etcd.endpoints) as new:
+        agents = [await StrawAgent.join(new, name) for name in ("n1", "n2")]
+        await until(lambda: in_state(new, NodeState.DOWN))
+        (down,) = in_state(new, NodeState.DOWN)
+        assert down.description.hostname == "n3"
+        assert down.status.changed_at - began_at >= RETURN_SECONDS
+        for agent in agents:
+            await agent.leave()
 
 
 async def test_without_its_store_a_manager_reads_refuses_writes_and_recovers(

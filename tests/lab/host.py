@@ -10,8 +10,8 @@ from pathlib import Path
 from signal import SIGKILL
 
 from tests.lab.cgroups import Cgroup
-from tests.lab.process import Process
-from tests.lab.switch import Switch
+from tests.lab.process import Process, resume_entering
+from tests.lab.switch import LongCable, Switch
 
 INIT = Path(__file__).with_name("hostinit.sh")
 
@@ -118,6 +118,7 @@ class Host:
 
     def forget_processes(self) -> None:
         """Take note that all processes of this host have ended, or are just being killed."""
+        self.resume_entering()
         for entered in self._entered:
             entered.wait(BOOT_SECONDS)
         self._entered.clear()
@@ -128,6 +129,11 @@ class Host:
         self._booted = None
         self._init_pid = 0
 
+    def resume_entering(self) -> None:
+        """Let whatever waits outside for programs in here notice their end, paused ones' too."""
+        for entered in self._entered:
+            resume_entering(entered)
+
     def cut(self) -> None:
         """Pull the cable: nothing reaches the host and nothing leaves it; all in it runs on."""
         self._switch.set_link(self.name, up=False)
@@ -135,6 +141,14 @@ class Host:
     def heal(self) -> None:
         """Put the cable back."""
         self._switch.set_link(self.name, up=True)
+
+    def lengthen(self, cable: LongCable) -> None:
+        """Give the host a long cable: frames are late, or lost. It has one at a time."""
+        self._switch.lengthen(self.name, cable)
+
+    def shorten(self) -> None:
+        """Give it the usual cable back; no error if it has it."""
+        self._switch.shorten(self.name)
 
     def freeze(self) -> None:
         """Stop every process and container, as a hung machine does; the network stack lives."""

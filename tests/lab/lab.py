@@ -143,12 +143,17 @@ class Lab:
         if self._keeper is None or self._keeper.stdin is None or self._keeper.stdout is None:
             return
         self._keeper.stdin.close()  # ends the keeper, thus all the rest ...
-        Cgroup(self.id).thaw_all()  # ... but for what is frozen, and the keeper waits for that
+        # ... but for what is frozen, and what waits for what is paused: the keeper waits for both.
+        Cgroup(self.id).thaw_all()
+        for host in self.hosts:
+            host.resume_entering()
         self._keeper.wait(KEEPER_SECONDS)
         self._keeper.stdout.close()
         self._keeper = None
 
     def _forget_hosts(self) -> None:
+        if self._switch is not None:
+            self._switch.forget_processes()
         for host in self.hosts:
             host.forget_processes()
 
@@ -164,6 +169,10 @@ class Lab:
     def unblock(self, source: Host, target: Host) -> None:
         """Let it through again."""
         self._opened_switch.set_cut(source.name, target.name, cut=False)
+
+    def unblock_all(self) -> None:
+        """Let everything through again; no error if nothing was lost."""
+        self._opened_switch.clear_cuts()
 
     def run(
         self, argv: Sequence[str], *, check: bool = True, seconds: float = 60.0

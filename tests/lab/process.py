@@ -54,9 +54,26 @@ class Process:
                 # nsenter, which waits for it, has stopped itself when its child was stopped.
                 os.kill(self._entering.pid, number)
 
+    def pause(self) -> None:
+        """Stop it in the middle of whatever it does; the kernel goes on without it.
+
+        Returns once ``nsenter`` has followed it: it would else stop when it was just resumed.
+        """
+        self.signal(signal.SIGSTOP)
+        wait_until(
+            lambda: not self.is_running or _state_of(self._entering.pid) == "T",
+            f"{self.name} stands still",
+        )
+
+    def resume(self) -> None:
+        """Let it go on, unaware of the time that has passed; no error if it was not paused."""
+        self.signal(signal.SIGCONT)
+        resume_entering(self._entering)
+
     def kill(self) -> None:
         """Kill it as a crash would, and wait until it is gone."""
         self.signal(signal.SIGKILL)
+        resume_entering(self._entering)
         self.wait()
 
     def stop(self, seconds: float = 30.0) -> int:
@@ -83,3 +100,14 @@ class Process:
     def tail(self) -> str:
         """Return the last lines that it printed, for a message."""
         return "\n".join(self.output().splitlines()[-TAIL_LINES:])
+
+
+def _state_of(pid: int) -> str:
+    """Return the letter by which the kernel tells what a process does (proc(5))."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def resume_entering(entering: "subprocess.Popen[bytes]") -> None:
+    """Let an ``nsenter`` go on: it stops itself when its child is stopped, and would never wake."""
+    if entering.poll() is None:
+        entering.send_signal(signal.SIGCONT)

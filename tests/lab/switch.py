@@ -6,12 +6,21 @@ it collides with no real network either.
 """
 
 import subprocess
+import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import psutil
+
+from scripts.lib.steps import TREE
 
 CLIENT_ADDRESS = "198.18.0.1"
 """Of the switch itself: where a test's own requests come from."""
 
 BRIDGE = "lab0"
+
+WIRE_SECONDS = 10.0
+"""A wire ends within milliseconds, and puts the port back by a command of its own."""
 
 # A base chain on the bridge's forwarding path: every frame between two hosts passes it.
 # "cut" holds ordered pairs of ports, so that a link may fail in one direction alone; ARP is let
@@ -51,11 +60,30 @@ def ip_batch(pid: int, commands: Iterable[str]) -> None:
     run_in(pid, ["ip", "-batch", "-"], "\n".join(commands) + "\n")
 
 
+@dataclass(frozen=True, slots=True)
+class LongCable:
+    """How frames travel between a host and the switch.
+
+    Attributes:
+        outward_seconds, inward_seconds: what each takes at least, from the host and to it.
+        jitter_seconds: and up to so much more; so frames may overtake each other.
+        loss: the share of frames that never arrive.
+        seed: of what chance decides.
+    """
+
+    outward_seconds: float = 0.0
+    inward_seconds: float = 0.0
+    jitter_seconds: float = 0.0
+    loss: float = 0.0
+    seed: int = 1
+
+
 class Switch:
     """The bridge in the network namespace of the lab's keeper."""
 
     def __init__(self, keeper_pid: int) -> None:
         self.pid = keeper_pid
+        self._wires: dict[str, subprocess.Popen[str]] = {}
         ip_batch(
             self.pid,
             [
@@ -99,6 +127,52 @@ class Switch:
         verb = "add" if cut else "delete"
         pair = f'"{_port(source)}" . "{_port(target)}"'
         run_in(self.pid, ["nft", "-f", "-"], f"{verb} element bridge lab cut {{ {pair} }}\n")
+
+    def clear_cuts(self) -> None:
+        """Let everything pass."""
+        run_in(self.pid, ["nft", "flush", "set", "bridge", "lab", "cut"])
+
+    def lengthen(self, name: str, cable: LongCable) -> None:
+        """Give the host a long cable.
+
+        Raises:
+            RuntimeError: the wire did not come up.
+        """
+        port = _port(name)
+        wire = subprocess.Popen(
+            [
+                *("nsenter", f"--target={self.pid}", "--net", "--pid"),
+                *(sys.executable, "-m", "tests.lab.wire", port, f"long-{name}", BRIDGE),
+                *(f"{cable.outward_seconds}", f"{cable.inward_seconds}"),
+                *(f"{cable.jitter_seconds}", f"{cable.loss}", f"{cable.seed}"),
+            ],
+            cwd=TREE,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self._wires[name] = wire
+        assert wire.stdout is not None
+        if not wire.stdout.readline():
+            raise RuntimeError(f"the long cable of {name} did not come up: {wire.wait()}")
+
+    def shorten(self, name: str) -> None:
+        """Give the host its short cable back, if it has a long one."""
+        if (wire := self._wires.pop(name, None)) is not None:
+            # nsenter itself passes no signal on; the program is its only child.
+            for child in psutil.Process(wire.pid).children():
+                child.terminate()
+            wire.wait(WIRE_SECONDS)
+            assert wire.stdout is not None
+            wire.stdout.close()
+
+    def forget_processes(self) -> None:
+        """Take note that the lab's keeper has ended, and with it every wire."""
+        for wire in self._wires.values():
+            wire.wait(WIRE_SECONDS)
+            assert wire.stdout is not None
+            wire.stdout.close()
+        self._wires.clear()
 
     def _has(self, name: str) -> bool:
         links = run_in(self.pid, ["ip", "-brief", "link", "show", "type", "veth"])

@@ -217,6 +217,7 @@ class World:
                     self.leader.view,
                     LoopClock(),
                     self.source,
+                    joined_at=float("-inf"),
                 )
             )
             try:

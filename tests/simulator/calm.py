@@ -5,7 +5,7 @@ manager's view. A task may go on waiting for a node only if there is none that c
 """
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -114,10 +114,26 @@ def _service(state: State, service: Service) -> Iterator[tuple[str, tuple[str, .
             continue
         if task.desired_state is TaskState.READY and waits(state, service):
             continue  # what it waits for is looked at by itself
+        if task.desired_state is TaskState.READY and _waits_for_budget(service, task, history):
+            continue
         yield (
             f"{state.called(task)} is {status.value} to be {task.desired_state.value}",
             (task.id, service.id, task.node_id),
         )
+
+
+def _waits_for_budget(
+    service: Service, task: Task, history: Mapping[Place, Sequence[Task]]
+) -> bool:
+    """Tell whether *task* is to take over where no more may be missing than there are already."""
+    serving = [place for place, tasks in history.items() if any(map(_serves, tasks))]
+    wanted = len(history) if service.spec.mode.is_global else service.spec.replicas
+    leaves = any(_serves(other) and other.moving for other in history[Place.of(task)])
+    return leaves and wanted - len(serving) >= service.spec.budget.max_unavailable
+
+
+def _serves(task: Task) -> bool:
+    return task.status.state is TaskState.RUNNING and lifecycle.wanted(task)
 
 
 def _job(state: State, service: Service) -> Iterator[tuple[str, tuple[str, ...]]]:

@@ -222,7 +222,7 @@ def test_a_breach_is_explained_and_is_a_failure(run: Run, control: FakeControl) 
     (service,) = control.all(Service)
     control.add_task(service, 1, node_id=control.all(Node)[0].id)
     result = run("--for", "0", code=1)
-    assert "Broken:   I2, a place has one current task" in result.stdout
+    assert "Broken:   I2, a place has one task that serves" in result.stdout
     assert "2 tasks are current in one place: web.1 (" in result.stdout
     assert "clusterctl service ps --all SERVICE" in result.stdout
     assert "Please report it" in result.stdout

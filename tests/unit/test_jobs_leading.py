@@ -74,7 +74,12 @@ async def another_leader(core: Leading) -> AsyncIterator[None]:
     item = await core.store.get(keys.LEADER)
     assert item is not None
     leading = reconcilers.lead(
-        item.create_revision, core.store, core.view, LoopClock(), random.Random(2)
+        item.create_revision,
+        core.store,
+        core.view,
+        LoopClock(),
+        random.Random(2),
+        joined_at=float("-inf"),
     )
     async with asyncio.TaskGroup() as group:
         task = group.create_task(leading)

@@ -29,7 +29,7 @@ from cluster.model import (
     UpdateOrder,
 )
 from cluster.resources import Resources
-from manager.reconcilers.nodes import BEATS_MISSED_MAX, MASS_LOOK_SECONDS
+from manager.reconcilers.nodes import BEATS_MISSED_MAX, MASS_LOOK_SECONDS, RETURN_SECONDS
 from tests.fakes.virtual_time import LoopClock, in_virtual_time
 from tests.harness.leading import Behaviour, Leading, leading, obey, service_spec
 
@@ -404,6 +404,22 @@ async def test_history_is_kept_within_its_limit() -> None:
         await core.until(lambda: len(core.tasks("web")) == 6 and len(core.running("web")) == 1)
         errors = [task.status.error for task in core.tasks("web", TaskState.FAILED)]
         assert errors == [f"round {n}" for n in (4, 5, 6, 7, 8)]
+
+
+@in_virtual_time
+async def test_after_an_outage_of_managers_the_last_to_come_back_has_time_too() -> None:
+    async with leading(period=1.0, joined_at=LoopClock().monotonic()) as core:
+        nodes = await three_nodes(core)
+        sessions = dict(core.view.sessions)
+        for node in nodes:
+            await core.drop_session(node)
+        await asyncio.sleep(1)
+        for node in nodes[:2]:
+            await core.write(msgspec.structs.replace(sessions[node], version=0))
+        await asyncio.sleep(BEATS_MISSED_MAX * 1.0 + 2)
+        assert core.view.nodes[nodes[2]].status.state is NodeState.READY
+        async with asyncio.timeout(RETURN_SECONDS - BEATS_MISSED_MAX * 1.0):
+            await core.until(lambda: core.view.nodes[nodes[2]].status.state is NodeState.DOWN)
 
 
 @in_virtual_time

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from cluster.model import (
@@ -189,6 +190,22 @@ def test_the_fewest_of_the_lowest_priority_leave_a_node_that_offers_less() -> No
     assert set(who_leaves(node(4), sizes)) == {"t1", "t2"}
     assert set(who_leaves(node(task_slots=2), sizes)) <= {"t1", "t2"}
     assert len(who_leaves(node(task_slots=2), sizes)) == 1
+
+
+def test_a_limit_of_one_version_moves_nobody_of_another() -> None:
+    """In a rollout; and what would move would come back, for nothing forbids it."""
+    limits = {"t1": 1, "t2": 1, "t3": 0, "t4": 0}
+
+    def held_to(each: Task) -> TaskSpec:
+        return msgspec.structs.replace(
+            spec(), placement=Placement(max_replicas_per_node=limits[each.id])
+        )
+
+    tasks = [task(name) for name in limits]
+    found = leaving.leaving(
+        leaving.Facts(node(), tasks, lambda _: spec(), held_to, priority_of=lambda _: 0)
+    )
+    assert list(found) == ["t1"]
 
 
 def test_who_is_on_its_way_already_is_not_spared_for_another() -> None:

@@ -12,6 +12,7 @@ from manager.control import watching
 from manager.control.access import Access
 from manager.control.services import Services
 from manager.control.watching import Seen, Watching
+from manager.store.interface import Listing
 from tests.fakes.sites import Site, node, service, sites, task
 from tests.fakes.virtual_time import LoopClock, in_virtual_time
 
@@ -147,6 +148,17 @@ async def test_a_reader_that_is_too_slow_is_let_go(monkeypatch: pytest.MonkeyPat
         for number in range(6):
             await site.write(task(f"t{number}"))
         with pytest.raises(OverloadedError, match="too slow"):
+            await anext(stream)
+
+
+@in_virtual_time
+async def test_when_the_store_was_restored_from_a_backup_readers_begin_anew() -> None:
+    async with sites() as [site]:
+        await site.write(*service("web"), node("n1"))
+        stream = Watching(site.view).watch(())
+        await anext(stream)
+        site.view.listed(Listing(site.view.revision - 1, []))
+        with pytest.raises(UnavailableError, match="restored from a backup"):
             await anext(stream)
 
 

@@ -168,7 +168,7 @@ async def test_who_subscribes_late_is_told_how_it_stands() -> None:
 
 @in_virtual_time
 async def test_a_renewal_counts_from_when_it_was_asked_for() -> None:
-    lease = HeldLease(MemoryState().grant_lease(3), 3.0, now() + 3.0, LoopClock())
+    lease = HeldLease(MemoryState().grant_lease(3), 3.0, now(), LoopClock())
     asked_at = now()
     await asyncio.sleep(2)
     lease.renewed(asked_at, 3.0)

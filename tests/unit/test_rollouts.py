@@ -6,12 +6,16 @@ from typing import Any
 import msgspec
 import pytest
 
+from cluster import lifecycle
 from cluster.model import (
     FailureAction,
     Placement,
     PublishedPort,
+    RestartCondition,
+    RestartPolicy,
     Rollout,
     RolloutState,
+    Service,
     ServiceId,
     ServiceMode,
     ServiceSpec,
@@ -22,6 +26,9 @@ from cluster.model import (
     UpdateOrder,
 )
 from cluster.resources import Resources
+from manager import records
+from manager.store.interface import Unchanged
+from manager.view import Batch
 from tests.fakes.virtual_time import LoopClock, in_virtual_time
 from tests.harness.leading import Behaviour, Leading, leading, obey, service_spec
 
@@ -130,6 +137,32 @@ async def test_a_bad_version_is_rolled_back_to_the_last_that_ran_well(
 
 
 @in_virtual_time
+async def test_a_successor_that_is_overtaken_is_gone_before_the_next_is_made() -> None:
+    async with leading() as core:
+        await up(core, web(replicas=1), nodes=1)
+        core.behaviour = bad(core, "app:2", HANG, prepares=False)
+        await core.submit(web("app:2", replicas=1))
+        await core.until(lambda: bool(core.tasks("web", TaskState.PREPARING)))
+        most = 0
+
+        def look(batch: Batch) -> None:
+            nonlocal most
+            most = max(most, sum(map(lifecycle.live, core.tasks("web"))))
+            if any(isinstance(change.new, Service) for change in batch.changes):
+                # News of it that the leader has not heard when it decides that it is to go.
+                (hangs,) = core.tasks("web", TaskState.PREPARING)
+                news = replace(hangs, status=replace(hangs.status, message="pulled a layer"))
+                guard = Unchanged(records.key_of(hangs), hangs.version)
+                core.state.commit([guard], [records.put(news)])
+
+        core.view.subscribe(look)
+        await core.submit(web("app:3", replicas=1))
+        await settled(core, RolloutState.COMPLETED, 3)
+        assert images(core) == ["app:3"]
+        assert most == 2, "who serves, and one who waits"
+
+
+@in_virtual_time
 async def test_the_last_good_version_is_not_simply_the_one_before() -> None:
     async with leading() as core:
         await up(core, web())
@@ -168,6 +201,30 @@ async def test_a_task_that_comes_no_further_fails_at_the_deadline() -> None:
         done = await settled(core, RolloutState.ROLLED_BACK, 2)
         assert "still preparing after 30s" in done.message
         assert images(core) == ["app:1"] * 3
+
+
+@pytest.mark.parametrize(
+    ("replicas", "canary", "end"),
+    [(3, 0, RolloutState.COMPLETED), (4, 1, RolloutState.CANARY)],
+)
+@in_virtual_time
+async def test_tasks_that_have_ended_for_good_do_not_keep_an_update_from_going_on(
+    replicas: int, canary: int, end: RolloutState
+) -> None:
+    update = replace(QUICK, canary=canary)
+    once = {"restart": RestartPolicy(condition=RestartCondition.ON_FAILURE), "replicas": replicas}
+    async with leading() as core:
+        await up(core, web(update=update, **once), nodes=4)
+        core.behaviour = bad(core, "app:2", HANG, prepares=False)
+        await core.submit(web("app:2", update, **once))
+        await core.until(lambda: bool(core.tasks("web", TaskState.PREPARING)))
+        (successor,) = core.tasks("web", TaskState.PREPARING)
+        for task in [task for task in core.running("web") if task.slot != successor.slot][:2]:
+            done = TaskStatus(state=TaskState.COMPLETE, exit_code=0)
+            await core.write(replace(task, status=done))
+        core.behaviour = obey
+        await settled(core, end, 2)
+        assert images(core).count("app:2") == (canary or replicas)
 
 
 @in_virtual_time

@@ -58,6 +58,35 @@ def test_a_listing_from_before_our_write_does_not_undo_it() -> None:
     assert set(view.tasks) == {"other"}
 
 
+def test_a_store_that_was_restored_from_a_backup_is_taken_as_it_is() -> None:
+    view = View()
+    kept, changed, later = task("kept"), task("changed", failures=2), task("later", "n1")
+    view.listed(Listing(5, [item(kept, 2), item(task("changed"), 3), item(task("gone"), 5)]))
+    view.watched(WatchBatch(9, [Changed(item(changed, 8)), Changed(item(later, 9))]))
+    led = KeyValue(keys.LEADER, b"m1", create_revision=10, mod_revision=10)
+    view.watched(WatchBatch(10, [Removed(keys.task(TaskId("gone")), 10), Changed(led)]))
+    view.committed(11, [Delete(keys.task(TaskId("kept")))])
+    heard: list[Batch] = []
+    view.subscribe(heard.append)
+    backup = Listing(6, [item(kept, 2), item(task("changed"), 3), item(task("gone"), 5)])
+    view.listed(backup)
+    assert view.revision == 6
+    assert view.leader is None
+    assert {t.id: (t.version, t.failures) for t in view.tasks.values()} == {
+        "kept": (2, 0),
+        "changed": (3, 0),
+        "gone": (5, 0),
+    }
+    assert not list(view.tasks_on_node(NodeId("n1")))
+    (batch,) = heard
+    told = {change.either.version: (change.old, change.new) for change in batch.changes}
+    assert told.keys() == {2, 3, 5, 9}
+    assert told[9][1] is None
+    for name in ("changed", "kept"):
+        view.watched(WatchBatch(7, [Changed(item(task(name, failures=7), 7))]))
+        assert view.tasks[TaskId(name)].failures == 7, "and it goes on from there"
+
+
 def test_an_answer_that_comes_after_the_watch_brings_nothing_back() -> None:
     view = View()
     view.listed(Listing(1, []))

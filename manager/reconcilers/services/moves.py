@@ -45,8 +45,8 @@ class Moves:
         stands.sort(key=lambda stand: stand.serves)
         for stand in stands:
             assert stand.holder is not None
-            if stand.place in self._turns.begun:
-                continue  # it gets the new version just now, elsewhere
+            if stand.place in self._turns.begun or stand.extras:
+                continue  # it gets the new version just now, elsewhere; or others go first
             if self._is_global:
                 self._leave(stand.holder)
             elif stand.successor is None:

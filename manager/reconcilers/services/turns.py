@@ -24,6 +24,7 @@ from cluster import lifecycle
 from cluster.model import Task, TaskState, UpdateOrder
 from manager import disruption
 from manager.committer import Change
+from manager.reconcilers import restart
 from manager.reconcilers.services import tasks
 from manager.reconcilers.services.places import Place, Stand, Survey, is_running
 from manager.reconcilers.services.rollout import (
@@ -72,9 +73,13 @@ class Turns:
         moving: list[Stand] = []
         empty: list[Stand] = []
         for stand in self._look.stands:
-            for extra in stand.extras:
-                self.changes.append(tasks.stop(extra, "another task holds its place"))
-            if stand.holder is None:
+            if stand.extras:
+                # Before anything is made there: one that could not be stopped, for news of it
+                # came meanwhile, would else be a third in its place.
+                self.changes += [
+                    tasks.stop(extra, "another task holds its place") for extra in stand.extras
+                ]
+            elif stand.holder is None:
                 empty.append(stand)
             elif not self._look.complies(stand.holder):
                 if self._look.is_open(stand) and not self._leaves_as_it_is(stand):
@@ -98,6 +103,8 @@ class Turns:
         for stand in moving:
             if stand.holder and not stand.successor and not self._begin(stand, stand.holder):
                 self._release(stand, stand.holder)
+        if not self.changes:
+            self._go_round(moving, empty)
 
     def _count(self) -> None:
         """Count what limits a rollout; a service of which nothing is to be moved need not."""
@@ -106,7 +113,7 @@ class Turns:
         self._places = len(stands)
         counted = [stand for stand in stands if stand.place not in look.rollout.failed]
         self._under_way = sum(self._is_under_way(stand) for stand in counted)
-        self._missing = sum(not stand.serves for stand in counted)
+        self._missing = sum(not (stand.serves or self._is_over(stand)) for stand in counted)
         held = canary_of(look)
         begun = sum(is_begun(look, stand) for stand in stands) if held else 0
         self._canary_left = max(0, held - begun) if held else self._places
@@ -142,6 +149,29 @@ class Turns:
             made = tasks.make(self._look, stand, number)
         if made is not None:
             self._made(made, "its place has no live task")
+
+    def _go_round(self, moving: list[Stand], empty: list[Stand]) -> None:
+        """Let the target prove itself in a place where nothing runs, while all others wait for that.
+
+        A successor that is ready, and whose turn is taken by waiting, disturbs nobody.
+        """
+        waiting = sum(
+            stand.successor is not None and stand.successor.status.state is TaskState.READY
+            for stand in moving
+        )
+        under_way = self._under_way - waiting
+        if (
+            not waiting
+            or self._is_halted
+            or under_way >= self._parallelism
+            or not self._rollout.base
+        ):
+            return
+        for stand in empty:
+            if self._canary_left > 0 and self._look.is_open(stand) and self._is_over(stand):
+                made = tasks.make(self._look, stand, self._rollout.target)
+                self._made(made, "its place has no live task, and it is to prove its version")
+                return
 
     def _version_for(self, stand: Stand) -> int:
         """Return what an empty place gets: what it had or shall have, as its turn is."""
@@ -309,6 +339,16 @@ class Turns:
             if task is not None and is_running(task) and self._look.complies(task)
         ]
         return self._config.monitor_seconds - max(ran) if ran else None
+
+    def _is_over(self, stand: Stand) -> bool:
+        """Tell whether what the place had has ended for good: nobody lacks it, or brings it back."""
+        last = stand.last
+        if stand.holder is not None or last is None or not lifecycle.wanted(last):
+            return False
+        policy = self._look.template.restart  # by which it would be replaced
+        return last.status.state.finished and not restart.may_restart(
+            policy, last, stand.history, self._look.facts.now
+        )
 
     def _is_base(self, task: Task | None) -> bool:
         return task is not None and self._look.is_base(task)
