@@ -225,8 +225,7 @@ class World:
                 self.another.clear()
             finally:
                 term.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await term
+                await asyncio.wait([term])  # that our own end may come meanwhile is heeded
 
     def __post_init__(self) -> None:
         self.another = asyncio.Event()
