@@ -258,7 +258,7 @@ class Faults:
     def store_link(self, manager: ManagerStation, how: str, by: float) -> Undo:
         link = manager.link
         match how:
-            case "cut":
+            case "cut" | "behind":
                 link.cut = True
             case "deaf":
                 link.deaf = True
@@ -271,6 +271,9 @@ class Faults:
 
         def mend() -> None:
             match how:
+                case "behind":  # what it has missed is not to be had any more
+                    self.compact(None)
+                    link.cut = False
                 case "cut":
                     link.cut = False
                 case "deaf":

@@ -236,7 +236,7 @@ def lose_store(draw: Drawer) -> Incident:
 
 
 def hinder_store(draw: Drawer) -> Incident:
-    how = draw.source.choice(("cut", "deaf", "slow", "ghost", "ghost", "ghost", "lag", "lag"))
+    how = draw.source.choice(("cut", "behind", "deaf", "slow", *3 * ("ghost",), *2 * ("lag",)))
     by = round(draw.source.uniform(0.1, 30.0 if how in ("ghost", "lag") else 1.5), 2)
     return draw.make("store_link", draw.manager(), 60.0, how=how, by=by)
 

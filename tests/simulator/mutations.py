@@ -19,7 +19,7 @@ from agent.outbox import Outbox
 from agent.session import Session as AgentSession
 from agent.worker import Worker
 from cluster import dependencies
-from cluster.model import NodeState, NodeStatus, Session, Task, TaskState, TaskStatus
+from cluster.model import Availability, NodeState, NodeStatus, Session, Task, TaskState, TaskStatus
 from manager import view as views
 from manager.committer import Change, Committer
 from manager.control import services as control_services
@@ -28,9 +28,8 @@ from manager.dispatch import statuses
 from manager.dispatch.assignments import Assignments
 from manager.election import Leadership
 from manager.membership import HeldLease
-from manager.reconcilers import jobs, nodes, reaper, restart
+from manager.reconcilers import jobs, leaving, nodes, reaper, restart
 from manager.reconcilers.jobs import runs
-from manager.reconcilers.loop import Plan
 from manager.reconcilers.services import tasks
 from manager.reconcilers.services.places import Stand
 from manager.reconcilers.services.reconciler import ServiceReconciler
@@ -42,8 +41,10 @@ from manager.store.interface import (
 )
 from manager.store.memory import MemoryStore
 from manager.view import View
-from scheduler import filters
+from scheduler import fill, filters, holds
+from scheduler.filters import has_ports_free
 from scheduler.ledger import Ledger
+from scheduler.terrain import Terrain
 from tests.simulator.store import StoreClient
 
 Patch = tuple[Any, str, Any]
@@ -191,13 +192,19 @@ def reservations_not_returned() -> Sequence[Patch]:
 
 
 def ports_not_looked_at() -> Sequence[Patch]:
-    kept = tuple(each for each in filters.FILTERS if each is not filters.has_ports_free)
-    return ((filters, "FILTERS", kept),)
+    return tuple(
+        (owner, name, tuple(each for each in getattr(owner, name) if each is not has_ports_free))
+        for owner, name in ((filters, "FILTERS"), (fill, "PASSING"), (holds, "PASSING"))
+    )
 
 
 def constraints_not_looked_at() -> Sequence[Patch]:
-    kept = tuple(each for each in filters.FILTERS if each is not filters.meets_constraints)
-    return ((filters, "FILTERS", kept),)
+    original = Terrain.holds
+
+    def holds_anywhere(self: Any, constraint: Any) -> Any:
+        return original(self, constraint) | True
+
+    return ((Terrain, "holds", holds_anywhere),)
 
 
 def successor_does_not_wait() -> Sequence[Patch]:
@@ -223,14 +230,13 @@ def _all_but_the_newest(facts: Any) -> Any:
 
 def drain_forgotten() -> Sequence[Patch]:
     """Tasks of a drained node stay."""
-    original = nodes.NodeReconciler.plan
+    original = leaving.leaving
 
-    def plan(self: Any, key: Any, now: float) -> Any:
-        found = original(self, key, now)
-        changes = [each for each in found.changes if each.why != "its node is drained"]
-        return Plan(changes, found.look_again_seconds)
+    def leaving_but_drained(facts: Any) -> Any:
+        drained = facts.node.spec.availability is Availability.DRAIN
+        return {} if drained else original(facts)
 
-    return ((nodes.NodeReconciler, "plan", plan),)
+    return ((leaving, "leaving", leaving_but_drained),)
 
 
 def dead_managers_session_believed() -> Sequence[Patch]:
@@ -294,18 +300,14 @@ def delays_by_the_wall_clock() -> Sequence[Patch]:
     return ((tasks, "delay_left", delay_left),)
 
 
-def pauses_for_what_has_started() -> Sequence[Patch]:
-    """The pause before a place's next task is kept though the last one was let to start."""
-
-    return ((tasks, "pause_seconds", tasks.delay_left),)
-
-
 def drain_leaves_what_waits() -> Sequence[Patch]:
-    def drain(task: Task) -> Change:
-        stopped = msgspec.structs.replace(task, desired_state=TaskState.SHUTDOWN)
-        return Change(save=(stopped,), why="its node is drained")
+    """What no agent knows of is asked to stop, and nobody does it."""
 
-    return ((nodes, "_drain", drain),)
+    def stop(task: Task, why: str, *, successor: tuple[Task, ...] = ()) -> Change:
+        stopped = msgspec.structs.replace(task, desired_state=TaskState.SHUTDOWN)
+        return Change(save=(stopped, *successor), why=why)
+
+    return ((tasks, "stop", stop),)
 
 
 def a_deploy_changes_the_mode() -> Sequence[Patch]:
@@ -519,12 +521,6 @@ MUTATIONS: Sequence[Mutation] = (
         "a restart's delay goes by the wall clock",
         delays_by_the_wall_clock,
         ("I17",),
-    ),
-    Mutation(
-        "pause-for-ever",
-        "a place pauses for a task that had started",
-        pauses_for_what_has_started,
-        ("I13",),
     ),
     Mutation(
         "drain-leaves",

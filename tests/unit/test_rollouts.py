@@ -212,7 +212,10 @@ async def test_tasks_that_have_ended_for_good_do_not_keep_an_update_from_going_o
     replicas: int, canary: int, end: RolloutState
 ) -> None:
     update = replace(QUICK, canary=canary)
-    once = {"restart": RestartPolicy(condition=RestartCondition.ON_FAILURE), "replicas": replicas}
+    once: dict[str, Any] = {
+        "restart": RestartPolicy(condition=RestartCondition.ON_FAILURE),
+        "replicas": replicas,
+    }
     async with leading() as core:
         await up(core, web(update=update, **once), nodes=4)
         core.behaviour = bad(core, "app:2", HANG, prepares=False)
