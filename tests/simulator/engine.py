@@ -89,9 +89,14 @@ class Engine(FakeEngine):
         super().remove(held)
 
     def steady(self) -> None:
-        """Let everything that runs go on running, but for jobs: the faults are over."""
+        """Let everything that runs go on running, but for jobs: the faults are over.
+
+        So does what is ready to start: which program it has was told when it was made.
+        """
         for held in self._held.values():
-            if held.seen.alive and held.spec.container.image not in BATCHES:
+            image = held.spec.container.image
+            held.program = self.programs.get(image, held.program)
+            if held.seen.alive and image not in BATCHES:
                 self._drop_timers(held)
                 if held.seen.health is Health.STARTING:
                     self.set_health(held.seen.id, Health.HEALTHY)
