@@ -39,5 +39,8 @@ bench-scheduler: ## measure how fast the scheduler decides, beside its peers
 bench-packing:  ## measure how tightly it packs, beside simpler ways
 	scripts/bench-packing
 
-.PHONY: help simulate bench-cluster bench-swarm bench-scheduler bench-packing setup format check proto test unit property contract simulation integration e2e
+bench-decisions: ## measure planning, and what the journal costs
+	scripts/bench-decisions
+
+.PHONY: help simulate bench-decisions bench-cluster bench-swarm bench-scheduler bench-packing setup format check proto test unit property contract simulation integration e2e
 .DEFAULT_GOAL := help

@@ -58,6 +58,7 @@ class Executor:
         fence: keeps the leases of fenced tasks; without it none can run.
         wake: is called when there may be something to decide.
         lost_sight: is called when a step was given up, so that nobody knows how far it came.
+        request_of: returns the id of the request that a task goes back to, for the log.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Executor:
         source: random.Random,
         wake: Callable[[], None],
         lost_sight: Callable[[], None],
+        request_of: Callable[[TaskId], str],
         fence: Fence | None = None,
     ) -> None:
         self._runtime = runtime
@@ -82,6 +84,7 @@ class Executor:
         self._source = source
         self._wake = wake
         self._lost_sight = lost_sight
+        self._request_of = request_of
         self._fence = fence
         self._jobs: dict[TaskId, tuple[Step, asyncio.Task[None]]] = {}
         self._bars: dict[TaskId, _Bar] = {}
@@ -175,7 +178,12 @@ class Executor:
     async def _stop(self, step: Stop) -> None:
         log.info(
             "stops a container",
-            extra={"task": step.task_id, "container": step.container_id, "why": step.reason},
+            extra={
+                "task": step.task_id,
+                "container": step.container_id,
+                "why": step.reason,
+                **self._marks(step.task_id),
+            },
         )
         async with self._stops:
             await self._runtime.stop(step.container_id)
@@ -307,5 +315,14 @@ class Executor:
             log.info(
                 "task is %s",
                 status.state.value,
-                extra={"task": task_id, **({"error": status.error} if status.error else {})},
+                extra={
+                    "task": task_id,
+                    **({"error": status.error} if status.error else {}),
+                    **self._marks(task_id),
+                },
             )
+
+    def _marks(self, task_id: TaskId) -> dict[str, str]:
+        """Return what leads from a line of the log back to the request."""
+        request = self._request_of(task_id)
+        return {"request": request} if request else {}

@@ -19,7 +19,7 @@ from cluster.model import NodeId, NodeUsage, TaskUsage
 
 log = logging.getLogger(__name__)
 
-PERIOD_SECONDS = 10.0  # people look at use; nothing is decided by it
+PERIOD_SECONDS = 10.0  # people look at use, and services scale themselves by it
 
 
 class UsageMeter:

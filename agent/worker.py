@@ -84,6 +84,7 @@ class Worker:
             source=source,
             wake=self._news.set,
             lost_sight=self._listing_due.set,
+            request_of=self._request_of,
             fence=fence,
         )
         self._fence = fence
@@ -137,6 +138,10 @@ class Worker:
         finally:
             await self._executor.aclose()
         raise AssertionError  # none of them returns
+
+    def _request_of(self, task_id: TaskId) -> str:
+        assignment = self.assigned.tasks.get(task_id)
+        return "" if assignment is None else assignment.request_id
 
     # --- decide, then do ----------------------------------------------------------------------
 

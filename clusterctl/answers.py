@@ -18,12 +18,16 @@ from google.protobuf.message import Message
 from cluster import codec
 from cluster.model import (
     Cluster,
+    Event,
     JobStatus,
     Manager,
     Node,
+    NodeSpec,
     NodeUsage,
     Rollout,
+    Scaling,
     Service,
+    ServiceSpec,
     ServiceVersion,
     Stack,
     Task,
@@ -93,6 +97,7 @@ class ServiceSummary:
     tasks_desired: int
     tasks_running: int
     tasks_current: int
+    scaling: Scaling | None = None
     rollout: Rollout | None = None
     job: JobStatus | None = None
     tasks_completed: int = 0
@@ -212,6 +217,18 @@ class Outlook:
 
 
 @dataclass(frozen=True, slots=True)
+class TaskStory:
+    """A task's history; *task* is None if it is gone."""
+
+    task: TaskSummary | None
+    request_id: str
+    request: tuple[Event, ...]
+    predecessors: tuple[Event, ...]
+    events: tuple[Event, ...]
+    explanation: str
+
+
+@dataclass(frozen=True, slots=True)
 class StackSummary:
     """A stack with how far it is."""
 
@@ -236,6 +253,62 @@ class Deployment:
     services: tuple[DeployedService, ...]
     revision: int
     left_over: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedService:
+    """A service whose spec would change: "create", "update" or "remove"."""
+
+    effect: str
+    service_id: str
+    name: str
+    before: ServiceSpec | None
+    after: ServiceSpec | None
+    waits_for: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedNode:
+    """A node of which something else would be asked: "update" or "remove"."""
+
+    effect: str
+    node_id: str
+    hostname: str
+    before: NodeSpec
+    after: NodeSpec | None
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedTask:
+    """What would become of a place: "create", "restart", "move", "remove" or "wait"."""
+
+    effect: str
+    service: str
+    slot: int
+    from_node: str
+    to_node: str
+    why: str
+    run: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What would come of a request; see the message ``PlanResponse``."""
+
+    cluster_id: str
+    revision: int
+    services: tuple[PlannedService, ...]
+    nodes: tuple[PlannedNode, ...]
+    tasks: tuple[PlannedTask, ...]
+    tasks_kept: int
+    seconds: float
+    complete: bool
+    left_over: tuple[str, ...]
+    awaiting_room: int
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.services or self.nodes or self.tasks)
 
 
 def read(message: Message, kind: type[T]) -> T:

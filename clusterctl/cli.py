@@ -29,7 +29,7 @@ COMMANDS = {
     "job": Lazy("clusterctl.commands.job", "Run jobs and look at their runs"),
     "task": Lazy("clusterctl.commands.task", "Look at single tasks and why they wait"),
     "node": Lazy("clusterctl.commands.node", "List, label, drain and remove hosts"),
-    "events": Lazy("clusterctl.commands.events", "Show what changes in the cluster"),
+    "events": Lazy("clusterctl.commands.events", "Show what happened, why, and what comes"),
     "top": Lazy("clusterctl.commands.top", "Show what nodes and tasks use"),
     "verify": Lazy("clusterctl.commands.verify", "Judge whether the cluster keeps its promises"),
     "cluster": Lazy("clusterctl.commands.cluster", "Show and change the cluster as a whole"),

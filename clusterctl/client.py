@@ -6,6 +6,7 @@ from cluster import codec
 from cluster.api.v1 import control_pb2 as wire
 from cluster.api.v1 import types_pb2
 from cluster.model import Availability, Cluster, ClusterSpec, Node, Service, ServiceSpec
+from clusterctl import trials
 from clusterctl.answers import (
     ClusterInfo,
     Deployment,
@@ -13,10 +14,12 @@ from clusterctl.answers import (
     HeardUsage,
     NodeSummary,
     Outlook,
+    Plan,
     RolledBack,
     ServiceSummary,
     StackSummary,
     TaskDetails,
+    TaskStory,
     TaskSummary,
     Versions,
     read,
@@ -174,6 +177,11 @@ class Client:
         answer = self.caller.call("ExplainTask", wire.ExplainTaskRequest(task=reference))
         return read(answer, Explanation)
 
+    def story(self, reference: str) -> TaskStory:
+        """Tell a task's history; of one that is gone by its id."""
+        request = wire.GetTaskStoryRequest(task=reference)
+        return read(self.caller.call("GetTaskStory", request), TaskStory)
+
     def what_if(
         self,
         *,
@@ -201,13 +209,25 @@ class Client:
 
     # --- stacks ---
 
-    def deploy(self, name: str, services: Iterable[ServiceSpec], *, prune: bool) -> Deployment:
-        request = wire.DeployStackRequest(
-            name=name,
-            services=[codec.to_wire(spec, types_pb2.ServiceSpec) for spec in services],
-            prune=prune,
-        )
-        return read(self.caller.call("DeployStack", request), Deployment)
+    def deploy(
+        self,
+        name: str,
+        services: Iterable[ServiceSpec],
+        *,
+        prune: bool,
+        pinned: wire.PinnedPlan | None = None,
+    ) -> Deployment:
+        """Deploy a stack; exactly as it was *pinned*, or not at all, if it was."""
+        request = trials.deploy(name, services, prune=prune).deploy_stack
+        if pinned is not None:
+            request.pinned.CopyFrom(pinned)
+        # A pinned deploy that is sent again would refuse what it has itself done.
+        answer = self.caller.call("DeployStack", request, repeatable=pinned is None)
+        return read(answer, Deployment)
+
+    def plan(self, *requests: wire.TrialRequest) -> Plan:
+        """Tell what would come of requests, one after the other; changes nothing."""
+        return read(self.caller.call("Plan", wire.PlanRequest(requests=requests)), Plan)
 
     def stacks(self) -> list[StackSummary]:
         answer = self.caller.call("ListStacks", wire.ListStacksRequest())

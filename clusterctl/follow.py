@@ -27,6 +27,7 @@ from cluster.model import (
     Node,
     Object,
     Rollout,
+    Scaling,
     Service,
     ServiceVersion,
     Session,
@@ -44,6 +45,7 @@ KINDS: dict[str, type[Object]] = {
     "service_version": ServiceVersion,
     "task": Task,
     "stack": Stack,
+    "scaling": Scaling,
     "rollout": Rollout,
     "job_status": JobStatus,
 }
@@ -228,7 +230,7 @@ class Follower:
             if kind == "service" and message.id not in self._services:
                 return None
             if (
-                kind in ("service_version", "task", "rollout", "job_status")
+                kind in ("service_version", "task", "scaling", "rollout", "job_status")
                 and message.service_id not in self._services
             ):
                 return None

@@ -146,6 +146,12 @@ def compose_options(default: str = "compose.yaml") -> Callable[[F], F]:
     return add
 
 
+show_values_option = click.option(
+    "--show-values",
+    is_flag=True,
+    help="Show values that may be secret: of variables, commands and options.",
+)
+
 Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 
@@ -175,13 +181,16 @@ def _names(app: App, kind: str) -> Sequence[str]:
             return [each.stack.name for each in app.client.stacks()]
 
 
-def argument(kind: str, *, many: bool = False, name: str = "") -> Callable[[F], F]:
+def argument(
+    kind: str, *, many: bool = False, name: str = "", required: bool = True
+) -> Callable[[F], F]:
     """Return an argument that names objects of *kind*, and completes them."""
+    metavar = f"{kind.upper()}..." if many else kind.upper()
     return click.argument(
         name or (f"{kind}s" if many else kind),
-        metavar=f"{kind.upper()}..." if many else kind.upper(),
+        metavar=metavar if required else f"[{metavar}]",
         nargs=-1 if many else 1,
-        required=True,
+        required=required,
         shell_complete=completing(kind),
     )
 

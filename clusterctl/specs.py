@@ -8,6 +8,7 @@ import msgspec
 
 from cluster.errors import InvalidError, NotFoundError, did_you_mean
 from cluster.model import (
+    Autoscale,
     FailureAction,
     LostNode,
     LostNodePolicy,
@@ -68,6 +69,11 @@ class Edit:
     update_order: str | None = None
     update_failure_action: str | None = None
     update_max_failure_ratio: float | None = None
+    autoscale: bool | None = None
+    scale_min: int | None = None
+    scale_max: int | None = None
+    scale_cpu: int | None = None
+    scale_memory: int | None = None
     update_progress_deadline: float | None = None
     update_canary: int | None = None
     update_promote_after: float | None = None
@@ -129,6 +135,7 @@ def edited(spec: ServiceSpec, edit: Edit) -> ServiceSpec:
         labels=_entries(spec.labels, edit.label_add, edit.label_rm, "label"),
         update=_config(spec.update, edit, "update"),
         rollback=_config(spec.rollback, edit, "rollback"),
+        autoscale=_autoscale(spec, edit),
         job=_replace(
             spec.job,
             **_given(
@@ -141,6 +148,37 @@ def edited(spec: ServiceSpec, edit: Edit) -> ServiceSpec:
         budget=_replace(spec.budget, **_given(max_unavailable=edit.max_unavailable)),
         **_given(replicas=edit.replicas, priority=edit.priority, preempts=edit.preempts),
     )
+
+
+def _autoscale(spec: ServiceSpec, edit: Edit) -> Autoscale | None:
+    """Return the range with the changes made; what names a part of it begins one."""
+    parts = _given(
+        min_replicas=edit.scale_min,
+        max_replicas=edit.scale_max,
+        cpu_percent=edit.scale_cpu,
+        memory_percent=edit.scale_memory,
+    )
+    if edit.autoscale is False:
+        if parts:
+            raise InvalidError("--no-autoscale takes all of --scale-... away: give one of them")
+        return None
+    if not parts:
+        if spec.autoscale is not None and edit.replicas is not None:
+            raise InvalidError(
+                f"service '{spec.name}' scales itself: take it in hand with --no-autoscale"
+            )
+        return spec.autoscale
+    if spec.mode is not ServiceMode.REPLICATED:
+        raise InvalidError(
+            f"service '{spec.name}' is a {spec.mode.value}: only replicas scale, leave --scale-..."
+            " away"
+            if spec.mode.is_job
+            else f"service '{spec.name}' is global: only replicas scale, leave --scale-... away"
+        )
+    if edit.replicas is not None:
+        raise InvalidError(f"service '{spec.name}' is to scale itself: leave --replicas away")
+    begun = Autoscale(min_replicas=1, max_replicas=max(1, spec.replicas))
+    return _replace(spec.autoscale or begun, **parts)
 
 
 def _given(**fields: Any) -> dict[str, Any]:

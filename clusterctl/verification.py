@@ -14,6 +14,7 @@ from cluster.model import (
     JobStatus,
     Node,
     Object,
+    Scaling,
     Service,
     ServiceVersion,
     Stack,
@@ -22,7 +23,7 @@ from cluster.model import (
 from clusterctl.follow import Update
 
 # What promises are about.
-KINDS = ("node", "stack", "service", "service_version", "task", "job_status")
+KINDS = ("node", "stack", "service", "service_version", "task", "job_status", "scaling")
 
 
 _Grounds = tuple[str, tuple[str, ...]]
@@ -138,6 +139,8 @@ def _key(value: Object) -> object:
             return ServiceVersion, value.service_id, value.number
         case JobStatus():
             return JobStatus, value.service_id
+        case Scaling():
+            return Scaling, value.service_id
         case Node() | Stack() | Service() | Task():
             return type(value), value.id
     return None

@@ -9,12 +9,14 @@ from cluster.model import (
     NodeId,
     Object,
     Rollout,
+    Scaling,
     Service,
     ServiceId,
     ServiceVersion,
     Task,
     TaskId,
 )
+from cluster.scaling import as_scaled
 from clusterctl.follow import Update
 
 _NO_TASKS: Mapping[TaskId, Task] = {}
@@ -30,12 +32,14 @@ class View:
 
     def __init__(self) -> None:
         self.revision = 0
-        self.services: dict[ServiceId, Service] = {}
+        self.services: dict[ServiceId, Service] = {}  # with the replicas that they shall have
         self.versions: dict[tuple[ServiceId, int], ServiceVersion] = {}
         self.rollouts: dict[ServiceId, Rollout] = {}
         self.nodes: dict[NodeId, Node] = {}
         self.jobs: dict[ServiceId, JobStatus] = {}
         self.tasks: dict[TaskId, Task] = {}
+        self._asked: dict[ServiceId, Service] = {}
+        self._scalings: dict[ServiceId, Scaling] = {}
         self._tasks_of: dict[ServiceId, dict[TaskId, Task]] = {}
 
     def tasks_of(self, service: ServiceId) -> Iterable[Task]:
@@ -73,7 +77,11 @@ class View:
                 self.tasks[value.id] = value
                 self._tasks_of.setdefault(value.service_id, {})[value.id] = value
             case Service():
-                self.services[value.id] = value
+                self._asked[value.id] = value
+                self._scale(value.id)
+            case Scaling():
+                self._scalings[value.service_id] = value
+                self._scale(value.service_id)
             case ServiceVersion():
                 self.versions[value.service_id, value.number] = value
             case Rollout():
@@ -83,13 +91,21 @@ class View:
             case Node():
                 self.nodes[value.id] = value
 
+    def _scale(self, service_id: ServiceId) -> None:
+        if (asked := self._asked.get(service_id)) is not None:
+            self.services[service_id] = as_scaled(asked, self._scalings.get(service_id))
+
     def _remove(self, value: Object) -> None:
         match value:
             case Task():
                 self.tasks.pop(value.id, None)
                 self._tasks_of.get(value.service_id, {}).pop(value.id, None)
             case Service():
+                self._asked.pop(value.id, None)
                 self.services.pop(value.id, None)
+            case Scaling():
+                self._scalings.pop(value.service_id, None)
+                self._scale(value.service_id)
             case ServiceVersion():
                 self.versions.pop((value.service_id, value.number), None)
             case Rollout():

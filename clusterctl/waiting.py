@@ -29,7 +29,7 @@ from clusterctl.progress import Reporter, reasons, reporter, told
 from clusterctl.replicas import Progress
 from clusterctl.view import View
 
-KINDS = ("service", "service_version", "rollout", "task", "node", "job_status")
+KINDS = ("service", "service_version", "rollout", "scaling", "task", "node", "job_status")
 
 # Between two looks at the clock while nothing changes.
 TICK_SECONDS = 0.5

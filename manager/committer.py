@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from cluster.errors import ConflictError
 from cluster.model import Object
 from manager import records
+from manager.journal.moments import Moment
+from manager.journal.writer import Journal
 from manager.store import keys
 from manager.store.interface import (
     Delete,
@@ -32,9 +34,10 @@ from manager.store.interface import (
 )
 from manager.view import View
 
-# etcd takes 128 guards and 128 writes a transaction by default; one guard is the fence's, and what
-# is written is guarded.
+# etcd takes 128 guards and 128 writes a transaction by default; one guard is the fence's, one write
+# the journal's, and what else is written is guarded.
 GUARDS_MAX = 100
+ERASED_TOGETHER_MAX = 100  # entries of the journal, in one transaction
 IN_FLIGHT_MAX = 4  # measured: more transactions at a time bring no more keys a second
 ATTEMPTS_MAX = 5  # a transaction loses its stale changes and is tried again at most so often
 
@@ -51,7 +54,7 @@ class Change:
         save: as they shall stand; ``version`` is the revision decided on, 0 for new ones.
         drop: as they stood when it was decided that they go.
         expect: others that the decision rests on: nothing is written unless they still stand so.
-        why: for the log.
+        why: a sentence that users read in the journal: "node n3 is drained".
     """
 
     save: tuple[Object, ...] = ()
@@ -117,12 +120,13 @@ class Fence:
 
 
 class Committer:
-    """Writes the leader's changes and shows them to its view at once."""
+    """Writes the leader's changes, with why, and shows them to its view at once."""
 
-    def __init__(self, store: Store, view: View, fence: Fence) -> None:
+    def __init__(self, store: Store, view: View, fence: Fence, journal: Journal) -> None:
         self._store = store
         self._view = view
         self._fence = fence
+        self._journal = journal
         self._in_flight = asyncio.Semaphore(IN_FLIGHT_MAX)
         self._moving = asyncio.Lock()
 
@@ -153,6 +157,45 @@ class Committer:
         async with self._moving:
             await self._view.reached(await self._fence.move(self._store))
 
+    async def note(self, kind: str, event: str, *, id_: str, name: str, why: str = "") -> None:
+        """Write into the journal what is no change of an object.
+
+        Raises:
+            FenceBrokenError: somebody else leads.
+            StoreUnavailableError: it may not have been written.
+        """
+        await self._fenced(self._journal.note(kind, event, id_=id_, name=name, why=why))
+
+    async def erase(self, entries: Sequence[str]) -> None:
+        """Delete entries of the journal, by their keys; one that is gone is no error.
+
+        Raises:
+            FenceBrokenError: somebody else leads.
+            StoreUnavailableError: some may still be there.
+        """
+        for start in range(0, len(entries), ERASED_TOGETHER_MAX):
+            together = entries[start : start + ERASED_TOGETHER_MAX]
+            await self._fenced([Delete(key) for key in together])
+
+    async def _fenced(self, writes: Sequence[Write]) -> None:
+        """Write what nothing but the leadership guards."""
+        for _ in range(ATTEMPTS_MAX):
+            try:
+                await self._store.commit([self._fence.guard()], writes)
+            except GuardFailedError as error:
+                if not self._fence.renewed(error.current.get(keys.LEADER)):
+                    raise FenceBrokenError("somebody else leads") from error
+            else:
+                return
+        raise StoreUnavailableError("the election key keeps changing")
+
+    def _moments(self, batch: Sequence[Change]) -> Iterable[Moment]:
+        for change in batch:
+            for value in change.save:
+                yield Moment(self._view.stored(records.key_of(value)), value, change.why)
+            for value in change.drop:
+                yield Moment(value, None, change.why)
+
     async def _write(self, batch: Sequence[Change]) -> int:
         stale = 0
         async with self._in_flight:
@@ -161,8 +204,11 @@ class Committer:
                     break
                 guards = dict.fromkeys(guard for change in batch for guard in change.guards())
                 writes = [write for change in batch for write in change.writes()]
+                entry = self._journal.entry(self._moments(batch))
                 try:
-                    revision = await self._store.commit([self._fence.guard(), *guards], writes)
+                    revision = await self._store.commit(
+                        [self._fence.guard(), *guards], [*writes, *entry]
+                    )
                 except GuardFailedError as error:
                     current = dict(error.current)
                     if not self._fence.renewed(current.pop(keys.LEADER)):

@@ -15,6 +15,7 @@ from cluster.model import (
     Node,
     Object,
     Rollout,
+    Scaling,
     Service,
     ServiceVersion,
     Session,
@@ -34,6 +35,7 @@ KINDS: dict[str, type[Object]] = {
     "rollouts": Rollout,
     "tasks": Task,
     "stacks": Stack,
+    "scalings": Scaling,
     "jobs": JobStatus,
 }
 
@@ -60,6 +62,8 @@ def key_of(value: Object) -> str:
             return keys.session(value.node_id)
         case Stack():
             return keys.stack(value.id)
+        case Scaling():
+            return keys.scaling(value.service_id)
         case JobStatus():
             return keys.job(value.service_id)
         case Manager():

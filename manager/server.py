@@ -24,6 +24,7 @@ from manager import reconcilers
 from manager.config import host_and_port
 from manager.control.access import Access
 from manager.control.cluster import Clusters, Members, establish
+from manager.control.events import Events
 from manager.control.logs import Logs
 from manager.control.nodes import Nodes
 from manager.control.picture import Picture
@@ -40,6 +41,9 @@ from manager.dispatch.session_keys import SessionKeys
 from manager.dispatch.sessions import Sessions
 from manager.dispatch.statuses import Statuses
 from manager.election import Election, Leadership
+from manager.forecast.desk import Forecasts
+from manager.forecast.pinned import PinnedDeploys
+from manager.journal.writer import Journal
 from manager.membership import LEASE_SECONDS, HeldLease, Membership
 from manager.obituaries import Obituaries, UntilGone, until_refused
 from manager.rpc.control import ControlEdge, ControlParts
@@ -103,8 +107,9 @@ class ManagerServer:
         self.view = View()
         self.id = ManagerId(self._ids.new())
         self._peers = GrpcPeers(transport)
-        access = Access(store, self.view)
-        keys = SessionKeys(store, self.view, self._lease)
+        journal = Journal(self.view, clock, self._ids, self.id)
+        access = Access(store, self.view, journal)
+        keys = SessionKeys(store, self.view, journal, self._lease)
         self._sessions = Sessions(
             keys,
             self.view,
@@ -114,21 +119,27 @@ class ManagerServer:
             source=source,
         )
         self._assignments = Assignments(self.view)
-        self._statuses = Statuses(store, self.view)
+        self._statuses = Statuses(store, self.view, journal)
         self._watching = Watching(self.view)
         broker = LogBroker(self._sessions, self._ids)
-        usages = Usages(self.view, self.id, self._sessions.usage, self._peers)
+        self._usages = usages = Usages(self.view, self.id, self._sessions.usage, self._peers)
+        tasks = Tasks(access, Picture(self.view), clock)
+        stacks = Stacks(access, self._ids, clock)
+        forecasts = Forecasts(access, usages, clock, source)
         control = ControlParts(
             clusters=Clusters(access, self.id, members),
             nodes=Nodes(access, usages, clock),
             usages=usages,
             services=Services(access, self._ids, clock),
             rollouts=Rollouts(access, clock),
-            tasks=Tasks(access, Picture(self.view), clock),
+            tasks=tasks,
             what_if=WhatIf(access),
-            stacks=Stacks(access, self._ids, clock),
+            stacks=stacks,
             watching=self._watching,
             logs=Logs(access, broker, self._peers, self.id),
+            events=Events(store, access, tasks),
+            forecasts=forecasts,
+            pinned=PinnedDeploys(self.view, stacks, forecasts),
         )
         dispatch = DispatchEdge(self._sessions, self._assignments, self._statuses, broker)
         self._server = make_server(ControlEdge(control), dispatch, listen, transport)
@@ -227,6 +238,7 @@ class ManagerServer:
             self._clock,
             self._source,
             joined_at=leadership.lease.asked_at,
+            measure=self._usages.everywhere,
         )
 
     def _lease(self) -> LeaseId | None:

@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+import msgspec
+
 from cluster.model import (
     Cluster,
     JobStatus,
@@ -27,6 +29,7 @@ from cluster.model import (
     NodeId,
     Object,
     Rollout,
+    Scaling,
     Service,
     ServiceId,
     ServiceVersion,
@@ -36,6 +39,7 @@ from cluster.model import (
     Task,
     TaskId,
 )
+from cluster.scaling import as_scaled
 from manager import records
 from manager.store import keys
 from manager.store.interface import (
@@ -116,6 +120,7 @@ class View:
         self.rollouts: dict[ServiceId, Rollout] = {}
         self.tasks: dict[TaskId, Task] = {}
         self.stacks: dict[StackId, Stack] = {}
+        self.scalings: dict[ServiceId, Scaling] = {}
         self.jobs: dict[ServiceId, JobStatus] = {}
         self._objects: dict[str, Object] = {}
         self._gone: dict[str, Revision] = {}  # own deletions that the watch has not echoed yet
@@ -140,6 +145,10 @@ class View:
     def services_of_stack(self, name: str) -> list[Service]:
         return [service for service in self.services.values() if service.spec.stack == name]
 
+    def as_scaled(self, service: Service) -> Service:
+        """Return *service* with the replicas that it shall have, also if it scales itself."""
+        return as_scaled(service, self.scalings.get(service.id))
+
     def tasks_of_service(self, service_id: ServiceId) -> Iterable[Task]:
         return self._tasks_of_service.get(service_id, _EMPTY).values()
 
@@ -153,6 +162,10 @@ class View:
     def version_of(self, task: Task) -> ServiceVersion | None:
         """Return the version that *task* runs; None only if the store was tampered with."""
         return self.versions.get((task.service_id, task.spec_version))
+
+    def stored(self, key: str) -> Object | None:
+        """Return what stands under a key of the store, of whatever kind."""
+        return self._objects.get(key)
 
     async def reached(self, revision: Revision) -> None:
         """Wait until every change up to *revision* is in the view."""
@@ -172,7 +185,25 @@ class View:
 
         return unsubscribe
 
+    def fork(self) -> "View":
+        """Return a copy that goes its own way; it costs the dictionaries, not the objects."""
+        other = View()
+        for name, value in vars(self).items():
+            if not isinstance(value, dict):
+                continue
+            is_index = isinstance(next(iter(value.values()), None), dict)
+            copied = {key: dict(part) for key, part in value.items()} if is_index else dict(value)
+            setattr(other, name, copied)
+        other.revision, other.cluster, other.leader = self.revision, self.cluster, self.leader
+        return other
+
     # --- feeding ---
+
+    def supposed(self, revision: Revision, save: Iterable[Object], drop: Iterable[Object]) -> None:
+        """Apply what is not stored anywhere: of a fork, to see what would come of it."""
+        changes = [self._put(records.key_of(each), _at(each, revision)) for each in save]
+        changes += [self._drop(records.key_of(each), revision) for each in drop]
+        self._tell(changes)
 
     def listed(self, listing: Listing) -> None:
         """Take everything from *listing*, save for what we know to be newer.
@@ -262,9 +293,11 @@ class View:
         if self._gone.get(item.key, -1) >= item.mod_revision:
             return None
         new = records.decode(item)
-        if new is None:
-            return None
-        self._objects[item.key] = new
+        return None if new is None else self._put(item.key, new)
+
+    def _put(self, key: str, new: Object) -> Change | None:
+        old = self._objects.get(key)
+        self._objects[key] = new
         self._index(old, new)
         return Change(old, new)
 
@@ -321,6 +354,8 @@ class View:
                 _set(numbers, version.number, new)
                 if not numbers:
                     del self._versions_of_service[version.service_id]
+            case Scaling() as scaling:
+                _set(self.scalings, scaling.service_id, new)
             case Rollout() as rollout:
                 _set(self.rollouts, rollout.service_id, new)
             case JobStatus() as job:
@@ -345,6 +380,10 @@ class View:
             self._tasks_of_service.setdefault(new.service_id, {})[new.id] = new
             if new.node_id:
                 self._tasks_on_node.setdefault(new.node_id, {})[new.id] = new
+
+
+def _at(value: Object, revision: Revision) -> Object:
+    return msgspec.structs.replace(value, version=revision)
 
 
 def _set(mapping: dict[K, V], key: K, value: Object | None) -> None:

@@ -18,6 +18,7 @@ VERSION = "shoal.version"
 SLOT = "shoal.slot"
 STACK = "shoal.stack"
 NETWORK = "shoal.network"
+REQUEST = "shoal.request"  # that led to it: what `clusterctl events --request` takes
 
 
 def container_name(assignment: Assignment) -> str:
@@ -36,7 +37,8 @@ def container_labels(owner: Owner, assignment: Assignment) -> dict[str, str]:
         VERSION: str(assignment.spec_version),
         SLOT: str(assignment.slot),
     }
-    return {**labels, STACK: assignment.stack} if assignment.stack else labels
+    more = {STACK: assignment.stack, REQUEST: assignment.request_id}
+    return labels | {name: text for name, text in more.items() if text}
 
 
 def owner_labels(owner: Owner) -> dict[str, str]:

@@ -265,6 +265,7 @@ OURS = Section(
     {
         "affinity": _honoured("near a service of the stack: its name, or a map"),
         "anti_affinity": _honoured("apart from it; may be the service itself"),
+        "autoscale": _honoured("scale itself between two numbers of replicas, by measured use"),
         "budget": _honoured(),
         "gang": _honoured("services of one name are placed all together or not at all"),
         "job": _honoured("how a job runs"),
@@ -337,6 +338,20 @@ DEPENDENCY = Section(
 BUDGET = Section(
     f"services.<name>.{EXTENSION}.budget",
     {"max_unavailable": _honoured("replicas that may be missing at a time; 1 if absent")},
+    takes_extensions=False,
+)
+
+AUTOSCALE = Section(
+    f"services.<name>.{EXTENSION}.autoscale",
+    {
+        "cpu": _honoured("percent of the CPU that a task reserves (or may use), on average"),
+        "down_window": _honoured("it shrinks to the most called for during so long; 5m"),
+        "max": _honoured("replicas at most"),
+        "memory": _honoured("percent of the memory that a task reserves (or may use), on average"),
+        "min": _honoured("replicas at least; 1 if absent"),
+        "tolerance": _honoured("percent of the target that are near enough; 10"),
+        "up_window": _honoured("it grows to the least called for during so long; 30s"),
+    },
     takes_extensions=False,
 )
 
@@ -538,7 +553,7 @@ SECTIONS = (
     *(PORT, MOUNT, MOUNT_BIND, MOUNT_VOLUME, MOUNT_TMPFS, ATTACHMENT),
     *(DEPLOY, RESOURCES, LIMITS, RESERVATIONS, GENERIC, DISCRETE),
     *(RESTART_POLICY, PLACEMENT, PREFERENCE, UPDATE_CONFIG, ROLLBACK_CONFIG),
-    *(OURS, OURS_OF_UPDATE, OURS_OF_ROLLBACK, JOB, SCHEDULE, BUDGET, LOST_NODE),
+    *(OURS, OURS_OF_UPDATE, OURS_OF_ROLLBACK, AUTOSCALE, JOB, SCHEDULE, BUDGET, LOST_NODE),
     *(AFFINITY, PREFERRED),
     *(NETWORK, VOLUME, OURS_OF_VOLUME),
 )

@@ -14,6 +14,7 @@ from cluster.compose.catalogue import EXTENSION
 from cluster.compose.stack import DEFAULT_NETWORK, Declared
 from cluster.model import (
     Affinity,
+    Autoscale,
     ContainerSpec,
     Dependency,
     DisruptionBudget,
@@ -259,11 +260,25 @@ def _extension(spec: ServiceSpec, own: Mapping[str, str]) -> Part:
         part["lost_node"] = {"policy": lost.policy.value, **after}
     if spec.budget != DisruptionBudget():
         part["budget"] = {"max_unavailable": spec.budget.max_unavailable}
+    if spec.autoscale is not None:
+        part["autoscale"] = _autoscale(spec.autoscale)
     if spec.mode.is_job:
         part["job"] = _job(spec.job)
         if spec.job.schedule is not None:
             part["schedule"] = _schedule(spec.job.schedule)
     return part
+
+
+def _autoscale(scale: Autoscale) -> Part:
+    return {
+        "min": scale.min_replicas,
+        "max": scale.max_replicas,
+        "cpu": scale.cpu_percent,
+        "memory": scale.memory_percent,
+        "tolerance": scale.tolerance_percent,
+        "up_window": format_duration(scale.up_window_seconds),
+        "down_window": format_duration(scale.down_window_seconds),
+    }
 
 
 def _job(job: JobSpec) -> Part:

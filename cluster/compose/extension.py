@@ -9,6 +9,7 @@ from cluster.compose.stack import Stack
 from cluster.errors import did_you_mean
 from cluster.model import (
     Affinity,
+    Autoscale,
     Concurrency,
     DisruptionBudget,
     JobSpec,
@@ -40,6 +41,23 @@ def budget(ours: Fields) -> DisruptionBudget:
     part = ours.section("budget", catalogue.BUDGET)
     return DisruptionBudget(
         max_unavailable=part.get("max_unavailable", fields.integer, default.max_unavailable)
+    )
+
+
+def autoscale(ours: Fields) -> Autoscale | None:
+    """Return ``autoscale``; None if it is absent."""
+    if "autoscale" not in ours:
+        return None
+    usual = Autoscale()
+    part = ours.section("autoscale", catalogue.AUTOSCALE)
+    return Autoscale(
+        min_replicas=part.get("min", fields.integer, usual.min_replicas),
+        max_replicas=part.get("max", fields.integer, usual.max_replicas),
+        cpu_percent=part.get("cpu", fields.integer, usual.cpu_percent),
+        memory_percent=part.get("memory", fields.integer, usual.memory_percent),
+        tolerance_percent=part.get("tolerance", fields.integer, usual.tolerance_percent),
+        up_window_seconds=part.get("up_window", fields.duration, usual.up_window_seconds),
+        down_window_seconds=part.get("down_window", fields.duration, usual.down_window_seconds),
     )
 
 

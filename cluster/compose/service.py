@@ -85,6 +85,7 @@ def service_spec(cursor: Cursor, name: str, stack: Stack) -> ServiceSpec:
         priority=ours.get("priority", fields.integer, 0),
         preempts=ours.get("preempts", fields.boolean, False),
         budget=extension.budget(ours),
+        autoscale=extension.autoscale(ours),
         gang=extension.gang(ours, stack),
         job=job,
         depends_on=depends.dependencies(service, stack),

@@ -26,11 +26,13 @@ from cluster.model import (
     JobStatus,
     Node,
     NodeState,
+    Scaling,
     Service,
     ServiceId,
     Task,
     TaskState,
 )
+from cluster.scaling import wanted_replicas
 
 S = TaskState
 _STARTED = {S.STARTING, S.RUNNING, S.COMPLETE}
@@ -157,7 +159,11 @@ class Gates:
         match step.new if step.new is not None else step.old:
             case Service(spec=spec):
                 return [spec.name]
-            case Task(service_id=service_id) | JobStatus(service_id=service_id):
+            case (
+                Task(service_id=service_id)
+                | JobStatus(service_id=service_id)
+                | Scaling(service_id=service_id)
+            ):
                 service = self._state.services.get(service_id)
                 return [service.spec.name] if service else []
             case Node():
@@ -236,4 +242,5 @@ def _holds(state: State, needed: Dependency) -> bool:
             and eligible(other.spec.task, node)
         }
         return nodes <= {task.node_id for task in tasks}
-    return len({task.slot for task in tasks}) >= other.spec.replicas
+    shall = wanted_replicas(other.spec, state.scalings.get(other.id))
+    return len({task.slot for task in tasks}) >= shall

@@ -16,6 +16,7 @@ from cluster.model import (
     Node,
     NodeId,
     Object,
+    Scaling,
     Service,
     ServiceId,
     ServiceVersion,
@@ -90,6 +91,7 @@ class State:
         self.versions: dict[tuple[ServiceId, int], ServiceVersion] = {}
         self.stacks: dict[StackId, Stack] = {}
         self.jobs: dict[ServiceId, JobStatus] = {}
+        self.scalings: dict[ServiceId, Scaling] = {}
         self.tasks: dict[TaskId, Task] = {}
         self.names: dict[Name, str] | None = {} if with_names else None
         self._on_node: _Index[NodeId, Task] = _Index(lambda task: task.node_id)
@@ -184,6 +186,9 @@ class State:
             case JobStatus():
                 old = self.jobs.get(value.service_id)
                 self.jobs[value.service_id] = value
+            case Scaling():
+                old = self.scalings.get(value.service_id)
+                self.scalings[value.service_id] = value
             case Stack():
                 old = self.stacks.get(value.id)
                 self.stacks[value.id] = value
@@ -207,6 +212,8 @@ class State:
                 old = self.nodes.pop(value.id, None)
             case JobStatus():
                 old = self.jobs.pop(value.service_id, None)
+            case Scaling():
+                old = self.scalings.pop(value.service_id, None)
             case Stack():
                 old = self.stacks.pop(value.id, None)
                 self._stack_names.move(value.id, old, None)

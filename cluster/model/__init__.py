@@ -32,6 +32,7 @@ from cluster.model.containers import (
     PullPolicy,
     Ulimit,
 )
+from cluster.model.events import Event
 from cluster.model.jobs import (
     Concurrency,
     Dependency,
@@ -61,6 +62,7 @@ from cluster.model.nodes import (
 from cluster.model.rollouts import Rollout, RolloutState
 from cluster.model.services import (
     Affinity,
+    Autoscale,
     DisruptionBudget,
     FailureAction,
     LostNode,
@@ -73,6 +75,7 @@ from cluster.model.services import (
     PublishedPort,
     RestartCondition,
     RestartPolicy,
+    Scaling,
     Service,
     ServiceMode,
     ServiceSpec,
@@ -90,6 +93,7 @@ __all__ = [
     "NO_NODE",
     "Affinity",
     "Assignment",
+    "Autoscale",
     "Availability",
     "Cluster",
     "ClusterId",
@@ -99,6 +103,7 @@ __all__ = [
     "Dependency",
     "DependencyCondition",
     "DisruptionBudget",
+    "Event",
     "FailureAction",
     "Healthcheck",
     "JobRun",
@@ -132,6 +137,7 @@ __all__ = [
     "RolloutState",
     "RunCause",
     "RunState",
+    "Scaling",
     "Schedule",
     "Service",
     "ServiceId",

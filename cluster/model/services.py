@@ -257,6 +257,28 @@ class DisruptionBudget(Value, frozen=True):
     max_unavailable: int = 1
 
 
+class Autoscale(Value, frozen=True):
+    """Between which numbers of replicas a service scales itself, and by what.
+
+    Attributes:
+        min_replicas, max_replicas: the range, both included; at least 1.
+        cpu_percent: CPU that its tasks shall use on average, of what each reserves, or of its
+            limit if it reserves none; 0: CPU does not count.
+        memory_percent: likewise of memory. If both count, the one that asks for more does.
+        tolerance_percent: so far from the target, of the target, is near enough.
+        up_window_seconds: it grows to the least that was called for during so long.
+        down_window_seconds: it shrinks to the most that was called for during so long.
+    """
+
+    min_replicas: int = 1
+    max_replicas: int = 1
+    cpu_percent: int = 0
+    memory_percent: int = 0
+    tolerance_percent: int = 10
+    up_window_seconds: float = 30.0
+    down_window_seconds: float = 300.0
+
+
 class ServiceSpec(Value, frozen=True):
     """What somebody wants to run.
 
@@ -272,6 +294,8 @@ class ServiceSpec(Value, frozen=True):
         gang: all waiting tasks of the services with this name are placed together or not at
             all; empty if each for itself. Of a stack's service it begins with the stack's name
             and an underscore.
+        autoscale: None: it has ``replicas``; else it begins with these and scales itself
+            (``cluster.scaling``).
         job: of a job: how often, how long and when it runs.
         depends_on: what must be so before tasks of a new version may start
             (``cluster.dependencies``).
@@ -289,6 +313,7 @@ class ServiceSpec(Value, frozen=True):
     preempts: bool = False
     budget: DisruptionBudget = DisruptionBudget()
     gang: str = ""
+    autoscale: Autoscale | None = None
     job: JobSpec = JobSpec()
     depends_on: tuple[Dependency, ...] = ()
 
@@ -321,12 +346,17 @@ class Service(Object, frozen=True):
 
 
 class ServiceVersion(Object, frozen=True):
-    """A spec that a service had or has: stored once, named by its tasks, never changed."""
+    """A spec that a service had or has: stored once, named by its tasks, never changed.
+
+    Attributes:
+        request_id: of the request that made it; its tasks and their containers go back to that.
+    """
 
     service_id: ServiceId
     number: int
     spec: ServiceSpec
     created_at: float = 0.0
+    request_id: str = ""
 
 
 class Stack(Object, frozen=True):
@@ -337,3 +367,17 @@ class Stack(Object, frozen=True):
     labels: dict[str, str] = {}
     created_at: float = 0.0
     updated_at: float = 0.0
+
+
+class Scaling(Object, frozen=True):
+    """How many replicas a service that scales itself shall have; written by the leader.
+
+    Attributes:
+        why: in a sentence.
+        decided_at: seconds since 1970 UTC.
+    """
+
+    service_id: ServiceId
+    replicas: int
+    why: str = ""
+    decided_at: float = 0.0

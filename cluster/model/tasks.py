@@ -125,6 +125,7 @@ class Assignment(Value, frozen=True):
         node_id: whose task it is.
         state: the last state that the manager knows, so that what is finished stays finished.
         generic_items: as in ``Task``.
+        request_id: that its version goes back to.
     """
 
     task_id: TaskId
@@ -137,3 +138,4 @@ class Assignment(Value, frozen=True):
     state: TaskState
     stack: str = ""
     generic_items: dict[str, tuple[str, ...]] = {}
+    request_id: str = ""

@@ -35,11 +35,9 @@ from cluster.quantities import (
     format_duration,
 )
 from cluster.resources import Resources
-from cluster.validation import jobs, placement
+from cluster.validation import jobs, placement, scaling
 from cluster.validation.flaws import NAME_CHARACTERS_MAX, Flaw, name_flaw, not_negative
-
-# What a whole cluster is built for; more in one service is a slip of the finger.
-REPLICAS_MAX = 1_000_000
+from cluster.validation.scaling import REPLICAS_MAX
 
 # Labels by which an agent knows its own containers: a user's label must not pass for one.
 RESERVED_LABEL_PREFIX = "shoal."
@@ -106,6 +104,7 @@ def service_flaws(spec: ServiceSpec) -> tuple[Flaw, ...]:
         *_canary(spec),
         *_lost_node(spec),
         *placement.order_flaws(spec),
+        *scaling.flaws(spec),
         *jobs.job_flaws(spec),
         *jobs.dependency_flaws(spec),
     )

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 from clusterctl.app import App, pass_app
+from clusterctl.dryrun import dry_run_option, shown_instead
 from clusterctl.lazy import Family
 from clusterctl.options import (
     DURATION,
@@ -137,6 +138,8 @@ def update(
     clusterctl node drain node1 --deadline 10m
     # come back later
     clusterctl node drain node1 --no-wait
+    # where would its tasks go?
+    clusterctl node drain node1 --dry-run
     """,
 )
 @argument("node", many=True)
@@ -147,10 +150,17 @@ def update(
     help="Stop what is left after that, regardless of budgets; without it a drain may wait for"
     " ever.",
 )
+@dry_run_option
 @wait_options
 @pass_app
 def drain(
-    app: App, nodes: tuple[str, ...], deadline: float | None, wait: bool, timeout_seconds: float
+    app: App,
+    *,
+    nodes: tuple[str, ...],
+    deadline: float | None,
+    dry_run: bool,
+    wait: bool,
+    timeout_seconds: float,
 ) -> None:
     """Move all tasks of nodes elsewhere, and let no new ones come.
 
@@ -159,11 +169,14 @@ def drain(
     the deadline is there. Done when nothing runs there and as many tasks as before run elsewhere.
     """
     from cluster.model import Availability
+    from clusterctl import trials
     from clusterctl.convergence import Drained
     from clusterctl.waiting import wait_for
 
     if deadline is not None and deadline <= 0:
         raise click.UsageError("--deadline must be longer than nothing; leave it out for none")
+    if dry_run:
+        shown_instead(app, *(trials.drain(node, deadline) for node in nodes))
     running = {each: _running_of(app, each) for each in nodes}
     goals = [
         Drained(
@@ -236,16 +249,28 @@ def _make(app: App, nodes: tuple[str, ...], availability: "Availability") -> Non
 )
 @argument("node", many=True)
 @click.option("-f", "--force", is_flag=True, help="Even if it can be reached.")
+@dry_run_option
 @wait_options
 @pass_app
-def rm(app: App, nodes: tuple[str, ...], force: bool, wait: bool, timeout_seconds: float) -> None:
+def rm(
+    app: App,
+    *,
+    nodes: tuple[str, ...],
+    force: bool,
+    dry_run: bool,
+    wait: bool,
+    timeout_seconds: float,
+) -> None:
     """Forget nodes that are down; what ran there runs elsewhere when it is done.
 
     An agent that still runs makes its node known again: stop it for good.
     """
+    from clusterctl import trials
     from clusterctl.convergence import Drained
     from clusterctl.waiting import wait_for
 
+    if dry_run:
+        shown_instead(app, *(trials.remove_node(each, force=force) for each in nodes))
     goals = []
     for each in nodes:
         running = _running_of(app, each) if wait else {}

@@ -11,6 +11,7 @@ from clusterctl.commands import (
     service_update,
     service_versions,
 )
+from clusterctl.dryrun import dry_run_option, shown_instead
 from clusterctl.lazy import Family
 from clusterctl.options import (
     argument,
@@ -83,14 +84,19 @@ def ps(
     """List the tasks of services."""
     from clusterctl.render import kinds
     from clusterctl.render.details import rollout_line
-    from clusterctl.render.output import listing
+    from clusterctl.render.output import TABLE, listing
 
     tasks = [task for each in services for task in app.client.tasks(service=each, ended=ended)]
+    tasks = tasks if ended else kinds.present(tasks)
     for each in services:
         if line := rollout_line(app.client.service(each)):
             click.echo(line, err=True)
     kind = kinds.tasks(app.clock.now(), kinds.ids(whole=no_trunc))
-    show(listing(kind, tasks if ended else kinds.present(tasks), form, quiet=quiet))
+    show(listing(kind, tasks, form, quiet=quiet))
+    troubled = next((each for each in tasks if kinds.task_error(each)), None)
+    if troubled is not None and form == TABLE and not quiet:
+        story = f"clusterctl task story {kinds.task_name(troubled)}"
+        click.echo(f"what happened to a task, and why: `{story}`", err=True)
 
 
 @command.command(
@@ -128,14 +134,20 @@ def inspect(app: App, services: tuple[str, ...], form: str) -> None:
     required=True,
     shell_complete=completing("service"),
 )
+@dry_run_option
 @wait_options
 @pass_app
-def scale(app: App, wanted: tuple[str, ...], wait: bool, timeout_seconds: float) -> None:
+def scale(
+    app: App, *, wanted: tuple[str, ...], dry_run: bool, wait: bool, timeout_seconds: float
+) -> None:
     """Set how many replicas services have."""
+    from clusterctl import trials
     from clusterctl.convergence import Deployed
     from clusterctl.waiting import wait_for
 
     replicas = _replicas(wanted)
+    if dry_run:
+        shown_instead(app, trials.scale(replicas))
     before = {each.id: each for each in (app.client.service(name).service for name in replicas)}
     services = app.client.scale_services(replicas)
     unchanged = set()
@@ -171,13 +183,19 @@ def _replicas(wanted: tuple[str, ...]) -> dict[str, int]:
 
 @command.command("rm", examples="clusterctl service rm web worker")
 @argument("service", many=True)
+@dry_run_option
 @wait_options
 @pass_app
-def rm(app: App, services: tuple[str, ...], wait: bool, timeout_seconds: float) -> None:
+def rm(
+    app: App, *, services: tuple[str, ...], dry_run: bool, wait: bool, timeout_seconds: float
+) -> None:
     """Remove services, all or none, and their tasks."""
+    from clusterctl import trials
     from clusterctl.convergence import Removed
     from clusterctl.waiting import wait_for
 
+    if dry_run:
+        shown_instead(app, trials.remove_services(services))
     known = {each.id: each.spec.name for each in (app.client.service(s).service for s in services)}
     app.client.remove_services(known)
     for name in known.values():

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from clusterctl.app import App, pass_app
+from clusterctl.dryrun import dry_run_option, shown_instead
 from clusterctl.lazy import Leaf
 from clusterctl.options import (
     BYTES,
@@ -106,6 +107,19 @@ _OPTIONS = (
     click.option(
         "--max-unavailable", type=_AMOUNT, help="Tasks that may be missing for others' sake."
     ),
+    click.option("--scale-min", type=_AMOUNT, help="Scale itself: replicas at least."),
+    click.option("--scale-max", type=_AMOUNT, help="Scale itself: replicas at most."),
+    click.option(
+        "--scale-cpu", type=_AMOUNT, help="Percent of the reserved CPU to aim at; 0: not by CPU."
+    ),
+    click.option(
+        "--scale-memory",
+        type=_AMOUNT,
+        help="Percent of the reserved memory to aim at; 0: not by memory.",
+    ),
+    click.option(
+        "--no-autoscale", "autoscale", flag_value=False, default=None, help="Scale by hand again."
+    ),
     click.option(
         "--lost-node",
         metavar="POLICY[=TIME]",
@@ -137,12 +151,15 @@ def _options(function: Callable[..., Any]) -> Callable[..., Any]:
     examples="""
     clusterctl service update --image web:2 demo_web
     clusterctl service update --env-add LEVEL=debug --limit-memory 128MiB demo_web
+    # scale itself by its CPU
+    clusterctl service update --scale-min 2 --scale-max 10 --scale-cpu 70 demo_web
     # start all tasks anew
     clusterctl service update --force demo_web
     """,
 )
 @argument("service")
 @_options
+@dry_run_option
 @wait_options
 @pass_app
 def update(
@@ -150,12 +167,14 @@ def update(
     /,
     *,
     service: str,
+    dry_run: bool,
     wait: bool,
     timeout_seconds: float,
     args: str | None,
     **changes: Any,
 ) -> None:
     """Change a service; what needs it is replaced, a few tasks at a time."""
+    from clusterctl import trials
     from clusterctl.convergence import Deployed
     from clusterctl.specs import Edit, edited
     from clusterctl.waiting import wait_for
@@ -165,6 +184,8 @@ def update(
         raise click.UsageError("nothing to change: give at least one option, or --force")
     old = app.client.service(service).service
     spec = edited(old.spec, edit)
+    if dry_run:
+        shown_instead(app, trials.update_service(old, spec))
     new = _stored(app, old, spec)
     name = new.spec.name
     unchanged = new.spec_version == old.spec_version

@@ -6,7 +6,14 @@ import click
 
 from clusterctl.app import App, pass_app
 from clusterctl.lazy import Leaf
-from clusterctl.options import argument, format_option, listing_options, show, wait_options
+from clusterctl.options import (
+    argument,
+    format_option,
+    listing_options,
+    show,
+    show_values_option,
+    wait_options,
+)
 
 if TYPE_CHECKING:
     from cluster.model import ServiceVersion
@@ -42,24 +49,27 @@ def history(app: App, service: str, form: str, quiet: bool, no_trunc: bool) -> N
     clusterctl service diff demo_web 3 --format json
     """,
 )
+@show_values_option
 @argument("service")
 @click.argument("old", metavar="[V1]", type=click.IntRange(min=1), required=False)
 @click.argument("new", metavar="[V2]", type=click.IntRange(min=1), required=False)
 @format_option()
 @pass_app
-def diff(app: App, *, service: str, old: int | None, new: int | None, form: str) -> None:
+def diff(
+    app: App, *, service: str, old: int | None, new: int | None, show_values: bool, form: str
+) -> None:
     """Show what differs between two versions of a service."""
-    from clusterctl.render.difference import differences, told
+    from cluster.differences import differences
+    from clusterctl.render.difference import row, told
     from clusterctl.render.output import TABLE, structured
-    from clusterctl.render.plain import plain
 
     known = app.client.versions(service)
     name = known.service.service.spec.name
     after = _version(known, new or known.service.service.spec_version)
     before = _version(known, old or _before(known, after.number))
-    found = differences(before.spec, after.spec)
+    found = list(differences(before.spec, after.spec, values=show_values))
     if form != TABLE:
-        show(structured([{**plain(each), "sign": each.sign} for each in found], form))
+        show(structured(list(map(row, found)), form))
         return
     click.echo(f"{name}: version {before.number} -> version {after.number}", err=True)
     if not found:

@@ -3,8 +3,17 @@
 import click
 
 from clusterctl.app import App, pass_app
+from clusterctl.dryrun import dry_run_option, end_with, shown_instead
 from clusterctl.lazy import Family
-from clusterctl.options import argument, compose_options, listing_options, show, wait_options
+from clusterctl.options import (
+    argument,
+    compose_options,
+    format_option,
+    listing_options,
+    show,
+    show_values_option,
+    wait_options,
+)
 
 
 @click.group(cls=Family)
@@ -19,20 +28,33 @@ def command() -> None:
     clusterctl stack deploy -c compose.yaml -c production.yaml demo
     # remove services that the files no longer have, and do not wait
     clusterctl stack deploy --prune --no-wait -c compose.yaml demo
+    # exactly what was planned and looked at, or nothing
+    clusterctl stack plan --out demo.plan demo
+    clusterctl stack deploy --plan demo.plan
     """,
 )
 @compose_options()
 @click.option("--prune", is_flag=True, help="Remove services that the files no longer have.")
-@argument("stack")
+@click.option(
+    "--plan",
+    "plan_file",
+    type=click.Path(),
+    help="Do what `stack plan --out` saved there; refused if the world has moved.",
+)
+@argument("stack", required=False)
+@dry_run_option
 @wait_options
 @pass_app
 def deploy(
     app: App,
+    /,
     *,
     files: tuple[str, ...],
     env_files: tuple[str, ...],
     prune: bool,
-    stack: str,
+    plan_file: str | None,
+    stack: str | None,
+    dry_run: bool,
     wait: bool,
     timeout_seconds: float,
 ) -> None:
@@ -40,12 +62,26 @@ def deploy(
 
     Ends with 0 only when every task runs, and is healthy if it has a health check.
     """
+    from clusterctl import planfile, trials
     from clusterctl.composing import project
     from clusterctl.convergence import Deployed
     from clusterctl.waiting import wait_for
 
-    wanted = project(files, env_files, stack, app.environment)
-    done = app.client.deploy(stack, wanted.services, prune=prune)
+    if plan_file is not None:
+        if files or env_files or prune or dry_run:
+            raise click.UsageError("a plan says it all: no other option goes with --plan")
+        plan = planfile.load(app.file(plan_file))
+        if stack not in (None, plan.stack):
+            raise click.UsageError(f"the plan is of stack '{plan.stack}', not of '{stack}'")
+        stack = plan.stack
+        done = app.client.deploy(stack, plan.services, prune=plan.prune, pinned=plan.pinned())
+    elif stack is None:
+        raise click.UsageError("which stack? name it, or a saved plan with --plan")
+    else:
+        wanted = project(files, env_files, stack, app.environment)
+        if dry_run:
+            shown_instead(app, trials.deploy(stack, wanted.services, prune=prune))
+        done = app.client.deploy(stack, wanted.services, prune=prune)
     for each in done.services:
         click.echo(f"{each.action} {each.service.spec.name}")
     if done.left_over:
@@ -67,6 +103,53 @@ def deploy(
         subject=f"stack {stack}",
         stack=stack,
     )
+
+
+@command.command(
+    "plan",
+    examples="""
+    clusterctl stack plan -c compose.yaml demo
+    # look at it, then do exactly that
+    clusterctl stack plan --out demo.plan demo
+    clusterctl stack deploy --plan demo.plan
+    # in a script: 0 nothing to do, 2 there are changes, 1 an error
+    clusterctl stack plan --format json demo
+    """,
+)
+@compose_options()
+@click.option("--prune", is_flag=True, help="As if services that the files no longer have went.")
+@click.option("--out", type=click.Path(), help="Save it there, for `stack deploy --plan`.")
+@show_values_option
+@argument("stack")
+@format_option()
+@pass_app
+def plan(
+    app: App,
+    /,
+    *,
+    files: tuple[str, ...],
+    env_files: tuple[str, ...],
+    prune: bool,
+    out: str | None,
+    show_values: bool,
+    stack: str,
+    form: str,
+) -> None:
+    """Show what a deploy would do: to specs, to each task, on which nodes; change nothing.
+
+    Ends with 0 if there is nothing to do, and with 2 if there are changes.
+    """
+    from clusterctl import planfile, trials
+    from clusterctl.composing import project
+
+    wanted = project(files, env_files, stack, app.environment)
+    found = app.client.plan(trials.deploy(stack, wanted.services, prune=prune))
+    if found.left_over:
+        names = ", ".join(found.left_over)
+        click.echo(f"warning: not in the files, but still there: {names} (see --prune)", err=True)
+    if out is not None:
+        planfile.save(app.file(out), found, stack, tuple(wanted.services), prune=prune)
+    end_with(app, found, form=form, values=show_values)
 
 
 @command.command(
@@ -178,13 +261,19 @@ def services(app: App, stack: str, form: str, quiet: bool, no_trunc: bool) -> No
 
 @command.command("rm", examples="clusterctl stack rm demo")
 @argument("stack", many=True)
+@dry_run_option
 @wait_options
 @pass_app
-def rm(app: App, stacks: tuple[str, ...], wait: bool, timeout_seconds: float) -> None:
+def rm(
+    app: App, *, stacks: tuple[str, ...], dry_run: bool, wait: bool, timeout_seconds: float
+) -> None:
     """Remove stacks with all their services and tasks."""
+    from clusterctl import trials
     from clusterctl.convergence import Removed
     from clusterctl.waiting import wait_for
 
+    if dry_run:
+        shown_instead(app, *map(trials.remove_stack, stacks))
     for stack in stacks:
         known = {e.service.id: e.service.spec.name for e in app.client.services(stack)}
         names = app.client.remove_stack(stack) or sorted(known.values())

@@ -94,3 +94,25 @@ def explain(app: App, task: str, every: bool, form: str) -> None:
 
     answer = app.client.explain(task)
     show(explanation(answer, every=every) if form == TABLE else single(plain(answer), form))
+
+
+@command.command(
+    "story",
+    examples="""
+    # from the request to the container, and what came before it in its place
+    clusterctl task story demo_web.3
+    # of one that is gone, too, by its id
+    clusterctl task story 4k2m8s0q --format json
+    """,
+)
+@argument("task")
+@format_option()
+@pass_app
+def story(app: App, task: str, form: str) -> None:
+    """Tell a task's whole history, as far back as events are kept."""
+    from clusterctl.render.output import TABLE, single
+    from clusterctl.render.plain import plain
+    from clusterctl.render.story import told
+
+    answer = app.client.story(task)
+    show(told(answer, task) if form == TABLE else single(plain(answer), form))

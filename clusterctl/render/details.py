@@ -55,6 +55,7 @@ def service(each: ServiceSummary, now: float) -> str:
         ("Stack", spec.stack),
         ("Mode", spec.mode.value),
         ("Replicas", replicas(each)),
+        *_scaling(each),
         ("Labels", pairs(spec.labels)),
         *template(spec.task),
         *_order(spec),
@@ -71,6 +72,23 @@ def service(each: ServiceSummary, now: float) -> str:
         rows.remove(("Mode", spec.mode.value))
         rows.insert(3, ("Mode", "global: one on every node that complies"))
     return facts(rows) + "\n"
+
+
+def _scaling(each: ServiceSummary) -> Facts:
+    scale = each.service.spec.autoscale
+    if scale is None:
+        return
+    targets = [
+        f"{what} at {percent}%"
+        for what, percent in (("CPU", scale.cpu_percent), ("memory", scale.memory_percent))
+        if percent
+    ]
+    goal = f"{' and '.join(targets)}, give or take {scale.tolerance_percent}%"
+    up, down = format_duration(scale.up_window_seconds), format_duration(scale.down_window_seconds)
+    extent = f"{scale.min_replicas} to {scale.max_replicas}"
+    yield "Scales itself", f"{extent}, {goal}; up after {up}, down after {down}"
+    if each.scaling is not None:
+        yield "Last scaled", each.scaling.why
 
 
 def _dependencies(spec: ServiceSpec) -> Facts:

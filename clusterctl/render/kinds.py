@@ -55,6 +55,8 @@ def _service_row(each: ServiceSummary) -> dict[str, Any]:
         "running": each.tasks_running,
         "desired": each.tasks_desired,
         "current": each.tasks_current,
+        "autoscale": plain(service.spec.autoscale),
+        "scaling": plain(each.scaling),
         "rollout": each.rollout.state.value if each.rollout else "",
         "rollout_message": each.rollout.message if each.rollout else "",
         "completed": each.tasks_completed,
@@ -77,12 +79,14 @@ def _rollout(each: ServiceSummary) -> str:
 def replicas(each: ServiceSummary) -> str:
     """Return ``3/5``, and how many of those that run are not of the newest template.
 
-    Of a job it is ``3/10 done, 2 running``.
+    Of a service that scales itself also between which numbers. Of a job it is ``3/10 done, 2 running``.
     """
     if each.service.spec.mode.is_job:
         return f"{each.tasks_completed}/{each.tasks_desired} done, {each.tasks_running} running"
     old = each.tasks_running - each.tasks_current
-    counts = f"{each.tasks_running}/{each.tasks_desired}"
+    scale = each.service.spec.autoscale
+    extent = f" [{scale.min_replicas}..{scale.max_replicas}]" if scale else ""
+    counts = f"{each.tasks_running}/{each.tasks_desired}{extent}"
     return f"{counts} ({old} outdated)" if old > 0 else counts
 
 

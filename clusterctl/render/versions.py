@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cluster.differences import Difference, differences
 from cluster.model import Rollout, RolloutState, ServiceMode, ServiceVersion
 from clusterctl.answers import Versions
-from clusterctl.render.difference import Difference, brief, differences
+from clusterctl.render.difference import brief
 from clusterctl.render.output import Kind
 from clusterctl.render.people import ago, moment
 
@@ -30,7 +31,7 @@ def rows(known: Versions) -> list[Row]:
     found: list[Row] = []
     before: ServiceVersion | None = None
     for version in known.versions:
-        changed = differences(before.spec, version.spec) if before else []
+        changed = list(differences(before.spec, version.spec)) if before else []
         found.append(Row(version, changed, _status(known, version.number)))
         before = version
     return found[::-1]
@@ -83,6 +84,6 @@ def _row(each: Row) -> dict[str, Any]:
         "created_at": moment(each.version.created_at),
         "image": each.version.spec.task.container.image,
         "replicas": each.version.spec.replicas,
-        "changed": [one.field for one in each.changed],
+        "changed": list(dict.fromkeys(one.path for one in each.changed)),
         "status": each.status,
     }

@@ -8,6 +8,7 @@ request that was decided on one particular version finds another and says so.
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -17,6 +18,8 @@ import msgspec
 from cluster.errors import ConflictError, NotFoundError, StateError
 from cluster.model import Object
 from manager import records
+from manager.journal.moments import Moment
+from manager.journal.writer import Journal
 from manager.store import keys
 from manager.store.interface import (
     Delete,
@@ -32,6 +35,8 @@ from manager.store.interface import (
 )
 from manager.view import View
 
+log = logging.getLogger(__name__)
+
 T = TypeVar("T")
 Stored = TypeVar("Stored", bound=Object)
 
@@ -45,22 +50,37 @@ CATCH_UP_SECONDS = 1.0
 
 @dataclass(slots=True)
 class Changes:
-    """Writes that stand or fall together, each with the guard it was decided under."""
+    """Writes that stand or fall together, each with the guard it was decided under.
 
+    Attributes:
+        request_id: of the request that asks for them; all that they lead to names it.
+        said: of each object that changes, what the journal is to tell.
+    """
+
+    request_id: str = ""
     guards: list[Guard] = field(default_factory=list)
     writes: list[Write] = field(default_factory=list)
+    said: list[tuple[Object | None, Object | None, str]] = field(default_factory=list)
 
-    def save(self, *values: Object) -> None:
-        """Write objects; ``version`` is the revision decided on, 0 for new ones."""
-        for value in values:
+    def save(self, *values: Object, old: Object | None = None, why: str = "") -> None:
+        """Write objects; ``version`` is the revision decided on, 0 for new ones.
+
+        Args:
+            values: as they shall stand.
+            old: as the first of them stood.
+            why: of the first of them, for the journal.
+        """
+        for index, value in enumerate(values):
             self.expect(value)
             self.writes.append(records.put(value))
+            self.said.append((None if index else old, value, "" if index else why))
 
-    def drop(self, *values: Object) -> None:
+    def drop(self, *values: Object, why: str = "") -> None:
         """Delete objects as they stood."""
         for value in values:
             self.expect(value)
             self.writes.append(Delete(records.key_of(value)))
+            self.said.append((value, None, why))
 
     def expect(self, value: Object) -> None:
         """Let nothing be written unless *value* still stands as it is."""
@@ -98,9 +118,14 @@ def as_stored(value: Stored, revision: Revision) -> Stored:
 class Access:
     """Reads from the view and writes through it."""
 
-    def __init__(self, store: Store, view: View) -> None:
+    def __init__(self, store: Store, view: View, journal: Journal) -> None:
         self._store = store
+        self._journal = journal
         self.view = view
+
+    def begin(self) -> Changes:
+        """Return changes of a request that is being accepted, still empty."""
+        return Changes(request_id=self._journal.new_request())
 
     async def read(self, lookup: Callable[[], T]) -> T:
         """Return what *lookup* finds in the view; ask the store before it says no to a state.
@@ -130,8 +155,11 @@ class Access:
             changes = decision.changes
             if not changes.writes:
                 return decision.answer(self.view.revision)
+            entry = self._journal.entry(
+                Moment(old, new, why, changes.request_id) for old, new, why in changes.said
+            )
             try:
-                revision = await self._store.commit(changes.guards, changes.writes)
+                revision = await self._store.commit(changes.guards, [*changes.writes, *entry])
             except GuardFailedError as error:
                 await self._learn(error)
             except TooLargeError as error:
@@ -142,6 +170,10 @@ class Access:
                 ) from error
             else:
                 self.view.committed(revision, changes.writes)
+                log.info(
+                    "a request was carried out",
+                    extra={"request": changes.request_id, "revision": revision},
+                )
                 return decision.answer(revision)
             decision = decide()
         raise ConflictError(

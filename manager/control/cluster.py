@@ -22,7 +22,7 @@ from cluster.model import (
 )
 from cluster.resources import Resources
 from manager import records
-from manager.control.access import Access, Changes, Decision, as_stored
+from manager.control.access import Access, Decision, as_stored
 from manager.control.differences import differences
 from manager.control.summaries import reserved_by
 from manager.store import keys
@@ -93,7 +93,7 @@ class Clusters:
         ready = [node for node in view.nodes.values() if node.status.state is NodeState.READY]
         there = [task for node in ready for task in view.tasks_on_node(node.id) if occupies(task)]
         return ClusterInfo(
-            cluster=self._record(),
+            cluster=self.record(),
             managers=sorted(view.managers.values(), key=lambda manager: manager.address),
             leader_id=view.leader.manager_id if view.leader else None,
             answered_by_id=self._own_id,
@@ -122,7 +122,7 @@ class Clusters:
             await self._access.reached(version)
 
         def decide() -> Decision[Cluster]:
-            old = self._record()
+            old = self.record()
             if version not in (0, old.version):
                 raise ConflictError(
                     "the cluster's settings have changed: the update was decided on version"
@@ -130,16 +130,16 @@ class Clusters:
                     f" in {differences(spec, old.spec) or 'nothing'};"
                     " look again: `clusterctl cluster info`"
                 )
-            changes = Changes()
+            changes = self._access.begin()
             if spec == old.spec:
                 return Decision(changes, lambda _: old)
             new = msgspec.structs.replace(old, spec=spec)
-            changes.save(new)
+            changes.save(new, old=old, why=differences(old.spec, spec))
             return Decision(changes, lambda revision: as_stored(new, revision))
 
         return await self._access.change(decide)
 
-    def _record(self) -> Cluster:
+    def record(self) -> Cluster:
         if self._view.cluster is None:
             raise UnavailableError("the cluster is not set up yet: try again in a moment")
         return self._view.cluster

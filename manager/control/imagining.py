@@ -19,6 +19,7 @@ from cluster.model import (
     NodeId,
     NodeState,
     Rollout,
+    Scaling,
     Service,
     ServiceId,
     ServiceMode,
@@ -28,6 +29,7 @@ from cluster.model import (
     TaskId,
     TaskStatus,
 )
+from cluster.scaling import as_scaled
 from manager.reconcilers import services
 from manager.reconcilers.jobs.facts import comes_to
 
@@ -59,12 +61,14 @@ class Real:
 
     Attributes:
         tasks: of each service.
+        scalings: of services that scale themselves.
     """
 
     nodes: Mapping[NodeId, Node]
     services: Mapping[ServiceId, Service]
     versions: Versions
     tasks: Mapping[ServiceId, Sequence[Task]]
+    scalings: Mapping[ServiceId, Scaling] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,9 +158,10 @@ def _services(real: Real, wishes: Wishes) -> list[Service]:
     wanted: list[Service] = []
     for service in real.services.values():
         spec = deployed.pop(service.spec.name, service.spec)
-        if service.id in wishes.replicas:
+        if is_scaled := service.id in wishes.replicas:
             spec = msgspec.structs.replace(spec, replicas=wishes.replicas[service.id])
-        wanted.append(service if spec == service.spec else _changed(service, spec))
+        asked = service if spec == service.spec else _changed(service, spec)
+        wanted.append(asked if is_scaled else as_scaled(asked, real.scalings.get(service.id)))
     wanted += [Service(id=ServiceId(_IMAGINED + name), spec=s) for name, s in deployed.items()]
     return wanted
 

@@ -11,7 +11,8 @@ from cluster.lifecycle import occupies
 from cluster.model import Availability, Node, NodeSpec, NodeState, SessionState
 from cluster.validation import check_node
 from manager.control import summaries
-from manager.control.access import Access, Changes, Decision, as_stored
+from manager.control.access import Access, Decision, as_stored
+from manager.control.differences import differences
 from manager.control.references import find_node, node_name
 from manager.control.summaries import NodeSummary
 from manager.control.usage import Usages
@@ -135,11 +136,11 @@ class Nodes:
                     f" ({_as_it_is(old)}); look again: `clusterctl node inspect {old.id}`"
                 )
             spec = change.applied(old.spec, self._clock.now())
-            changes = Changes()
+            changes = self._access.begin()
             if spec == old.spec:
                 return Decision(changes, lambda _: old)
             new = msgspec.structs.replace(old, spec=spec)
-            changes.save(new)
+            changes.save(new, old=old, why=differences(old.spec, spec))
             return Decision(changes, lambda revision: as_stored(new, revision))
 
         return await self._access.change(decide)
@@ -159,8 +160,8 @@ class Nodes:
             )
             if reachable and not force:
                 raise StateError(_still_there(self._view, node))
-            changes = Changes()
-            changes.drop(node)
+            changes = self._access.begin()
+            changes.drop(node, why="an operator had it forgotten")
             if session is not None:
                 changes.drop(session)
             return Decision(changes, lambda _: None)

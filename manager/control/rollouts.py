@@ -96,7 +96,7 @@ class Rollouts:
                 if service.id in chosen:
                     raise InvalidError(f"service '{service.spec.name}' is named twice")
                 chosen[service.id] = service, _chosen(self._view, service, number)
-            return self._go_back(list(chosen.values()), Changes())
+            return self._go_back(list(chosen.values()), self._access.begin())
 
         return await self._access.change(decide)
 
@@ -118,8 +118,9 @@ class Rollouts:
                     f"the last deploy of stack '{stack.name}' has changed no service that had"
                     f" another spec before: `clusterctl service history NAME` shows what there was"
                 )
-            changes = Changes()
-            changes.save(msgspec.structs.replace(stack, updated_at=self._clock.now()))
+            changes = self._access.begin()
+            taken_back = msgspec.structs.replace(stack, updated_at=self._clock.now())
+            changes.save(taken_back, old=stack, why="its last deploy was taken back")
             return self._go_back(chosen, changes)
 
         return await self._access.change(decide)
@@ -135,9 +136,10 @@ class Rollouts:
             service = find_service(self._view, reference)
             rollout = self._view.rollouts.get(service.id)
             steered = _steered(service, rollout, action, self._clock.now())
-            changes = Changes()
+            changes = self._access.begin()
             if steered != service:
-                changes.save(steered)
+                why = f"an operator asked for: {action.value}"
+                changes.save(steered, old=service, why=why)
             return Decision(
                 changes,
                 lambda revision: as_stored(steered, revision) if changes.writes else service,

@@ -17,6 +17,7 @@ from cluster.model import (
     ServiceSpec,
     ServiceVersion,
 )
+from cluster.scaling import wanted_replicas
 from cluster.validation import check_service
 from manager.control import summaries
 from manager.control.access import Access, Changes, Decision, as_stored
@@ -78,7 +79,7 @@ class Services:
             if other := self._view.service_by_name(spec.name):
                 raise ExistsError(name_in_use(other))
             check_dependencies(self._view, [spec])
-            changes = Changes()
+            changes = self._access.begin()
             create(changes, service)
             return Decision(changes, lambda revision: as_stored(service, revision))
 
@@ -113,10 +114,15 @@ class Services:
 
         Raises:
             InvalidError: a number out of range, a global service, a job, or one named twice.
+            StateError: a service scales itself.
         """
 
         def decide() -> Decision[list[Service]]:
-            return self._replace(scaled(self._view, replicas), lambda services: services)
+            wanted = scaled(self._view, replicas)
+            for service, _ in wanted:
+                if service.spec.autoscale is not None:
+                    raise StateError(_scales_itself(self._view, service))
+            return self._replace(wanted, lambda services: services)
 
         return await self._access.change(decide)
 
@@ -140,9 +146,9 @@ class Services:
                     f"run {under_way[-1].number} of job '{name}' is under way, and its schedule"
                     f" says concurrency: forbid; see `clusterctl job ps {name}`"
                 )
-            changes = Changes()
+            changes = self._access.begin()
             asked = msgspec.structs.replace(service, run_requests=service.run_requests + 1)
-            changes.save(asked)
+            changes.save(asked, old=service, why="an operator asked for a run")
             return Decision(changes, lambda revision: as_stored(asked, revision))
 
         return await self._access.change(decide)
@@ -165,13 +171,14 @@ class Services:
                     f"job '{name}' was deployed with `suspended: true`: take that out of its"
                     " compose file and deploy it"
                 )
-            changes = Changes()
+            changes = self._access.begin()
             if service.suspended is suspended:
                 return Decision(changes, lambda _: service)
             asked = msgspec.structs.replace(
                 service, suspended=suspended, updated_at=self._clock.now()
             )
-            changes.save(asked)
+            why = "an operator suspended its schedule" if suspended else "its schedule goes on"
+            changes.save(asked, old=service, why=why)
             return Decision(changes, lambda revision: as_stored(asked, revision))
 
         return await self._access.change(decide)
@@ -181,7 +188,7 @@ class Services:
         names = tuple(references)
 
         def decide() -> Decision[None]:
-            changes = Changes()
+            changes = self._access.begin()
             for service in {s.id: s for s in (find_service(self._view, n) for n in names)}.values():
                 remove(changes, service)
             return Decision(changes, lambda _: None)
@@ -193,7 +200,7 @@ class Services:
         wanted: Iterable[tuple[Service, ServiceSpec]],
         answer: Callable[[list[Service]], Answer],
     ) -> Decision[Answer]:
-        changes = Changes()
+        changes = self._access.begin()
         services = [replace(changes, old, spec, self._clock.now()) for old, spec in wanted]
         return Decision(
             changes,
@@ -239,7 +246,8 @@ def new_service(spec: ServiceSpec, service_id: ServiceId, now: float) -> Service
 
 def create(changes: Changes, service: Service) -> None:
     """Store a new service with its first version and its name."""
-    changes.save(service, _version(service, service.created_at))
+    why = f"{service.spec.task.container.image}, {_extent(service.spec)}"
+    changes.save(service, _version(service, service.created_at, changes.request_id), why=why)
     changes.take_name(NAMES, service.spec.name, service.id)
 
 
@@ -273,13 +281,14 @@ def replace(
             paused=old.paused,
             promoted_version=number if is_promoted else old.promoted_version,
         )
-    changes.save(new, _version(new, now))
+    why = f"version {number}{' takes back' * rolls_back}: {differences(old.spec, spec)}"
+    changes.save(new, _version(new, now, changes.request_id), old=old, why=why)
     return new, True
 
 
 def remove(changes: Changes, service: Service) -> None:
     """Remove a service and free its name; its tasks and versions go by and by."""
-    changes.drop(service)
+    changes.drop(service, why="an operator had it removed")
     changes.free_name(NAMES, service.spec.name)
 
 
@@ -304,9 +313,31 @@ def name_in_use(other: Service) -> str:
     )
 
 
-def _version(service: Service, now: float) -> ServiceVersion:
+def _scales_itself(view: View, service: Service) -> str:
+    name, scale = service.spec.name, service.spec.autoscale
+    assert scale is not None
+    now = wanted_replicas(service.spec, view.scalings.get(service.id))
+    return (
+        f"service '{name}' scales itself, between {scale.min_replicas} and {scale.max_replicas}"
+        f" replicas, and has {now} now: change the range"
+        f" (`clusterctl service update --scale-min N --scale-max N {name}`, or its file), or take"
+        f" it in hand (`clusterctl service update --no-autoscale --replicas N {name}`)"
+    )
+
+
+def _extent(spec: ServiceSpec) -> str:
+    if spec.mode is ServiceMode.REPLICATED:
+        return f"{spec.replicas} replica{'s' * (spec.replicas != 1)}"
+    return f"{spec.mode.value}"
+
+
+def _version(service: Service, now: float, request_id: str) -> ServiceVersion:
     return ServiceVersion(
-        service_id=service.id, number=service.spec_version, spec=service.spec, created_at=now
+        service_id=service.id,
+        number=service.spec_version,
+        spec=service.spec,
+        created_at=now,
+        request_id=request_id,
     )
 
 

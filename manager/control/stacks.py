@@ -5,7 +5,7 @@ anything, under the guard of the record that it was decided on: so two deploys o
 never mix, and one that finds everything as asked for writes nothing.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -13,7 +13,7 @@ import msgspec
 
 from cluster.clock import Clock
 from cluster.dependencies import dependents_first
-from cluster.errors import ExistsError, InvalidError
+from cluster.errors import ConflictError, ExistsError, InvalidError
 from cluster.ids import IdSource
 from cluster.model import Service, ServiceId, ServiceSpec, Stack, StackId
 from cluster.validation import FLAWS_TOLD_MAX, check_name, check_service
@@ -29,6 +29,10 @@ NAMES = "stacks"  # the kind of their index keys
 
 # Services in one transaction of a removal: two operations each, and two for the stack.
 REMOVED_TOGETHER_MAX = OPERATIONS_MAX // 2 - 1
+
+
+# What has changed since a plan: the first few lead to the rest.
+MOVED_TOLD_MAX = 5
 
 
 class DeployAction(Enum):
@@ -61,6 +65,19 @@ class Deployment:
     left_over: Sequence[str]
 
 
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """What a planned deploy rests on.
+
+    Attributes:
+        revision: of the store: nothing of the stack may have changed since.
+        service_ids: that the services get which are new, by name.
+    """
+
+    revision: Revision
+    service_ids: Mapping[str, ServiceId]
+
+
 class Stacks:
     """The part of the Control API that is about stacks."""
 
@@ -74,10 +91,19 @@ class Stacks:
         stacks = sorted(self._view.stacks.values(), key=lambda stack: stack.name)
         return [summaries.of_stack(self._view, stack) for stack in stacks]
 
-    async def deploy(self, name: str, specs: Sequence[ServiceSpec], *, prune: bool) -> Deployment:
+    async def deploy(
+        self, name: str, specs: Sequence[ServiceSpec], *, prune: bool, pin: Pin | None = None
+    ) -> Deployment:
         """Bring the stack to exactly *specs*, all at once.
 
+        Args:
+            name: of the stack.
+            specs: of its services.
+            prune: remove services that are not among them.
+            pin: what the deploy was planned on, if it was.
+
         Raises:
+            ConflictError: the stack has changed since it was planned.
             InvalidError: a spec can never work, or is not of this stack; all that is wrong.
             ExistsError: a service of another stack, or of none, has one of the names.
             TooLargeError: more than the store takes in one transaction.
@@ -85,8 +111,17 @@ class Stacks:
         _check(name, specs)
 
         def decide() -> Decision[Deployment]:
+            if pin is not None:
+                check_unmoved(self._view, name, specs, pin)
             return decide_deploy(
-                self._view, name, specs, prune=prune, new_id=self._ids.new, now=self._clock.now()
+                self._view,
+                self._access.begin(),
+                name,
+                specs,
+                prune=prune,
+                service_ids=pin.service_ids if pin else {},
+                new_id=self._ids.new,
+                now=self._clock.now(),
             )
 
         return await self._access.change(decide)
@@ -108,23 +143,25 @@ class Stacks:
         all_services = self._view.services_of_stack(stack.name)
         together = _dependents_first(all_services)[:REMOVED_TOGETHER_MAX]
         more = len(all_services) > len(together)
-        changes = Changes()
+        changes = self._access.begin()
         for service in together:
             services.remove(changes, service)
         if more:
             changes.expect(stack)
         else:
-            changes.drop(stack)
+            changes.drop(stack, why="an operator had it removed")
             changes.free_name(NAMES, stack.name)
         return Decision(changes, lambda _: ([service.spec.name for service in together], more))
 
 
 def decide_deploy(
     view: View,
+    changes: Changes,
     name: str,
     specs: Iterable[ServiceSpec],
     *,
     prune: bool,
+    service_ids: Mapping[str, ServiceId],
     new_id: Callable[[], str],
     now: float,
 ) -> Decision[Deployment]:
@@ -133,7 +170,6 @@ def decide_deploy(
     Raises:
         ExistsError: a service of another stack, or of none, has one of the names.
     """
-    changes = Changes()
     deployed: list[tuple[Service, DeployAction]] = []
     specs = _over_all(view, name, specs)
     asked_for = {spec.name for spec in specs}
@@ -143,7 +179,8 @@ def decide_deploy(
     for spec in with_restarts(view, specs, leaving):
         old = view.service_by_name(spec.name)
         if old is None:
-            service = services.new_service(spec, ServiceId(new_id()), now)
+            service_id = service_ids.get(spec.name) or ServiceId(new_id())
+            service = services.new_service(spec, service_id, now)
             services.create(changes, service)
             deployed.append((service, DeployAction.CREATED))
         else:
@@ -176,10 +213,11 @@ def _save_stack(
 ) -> None:
     if old is None:
         stack = Stack(id=StackId(new_id()), name=name, created_at=now, updated_at=now)
-        changes.save(stack)
+        changes.save(stack, why="deployed")
         changes.take_name(NAMES, name, stack.id)
     elif changes.writes:
-        changes.save(msgspec.structs.replace(old, updated_at=now))
+        new = msgspec.structs.replace(old, updated_at=now)
+        changes.save(new, old=old, why="deployed")
 
 
 def _dependents_first(all_services: Sequence[Service]) -> list[Service]:
@@ -222,6 +260,43 @@ def _over(old: Service, spec: ServiceSpec, stack: str) -> ServiceSpec:
         return spec
     return msgspec.structs.replace(
         spec, task=msgspec.structs.replace(spec.task, force_update=force)
+    )
+
+
+def check_unmoved(view: View, name: str, specs: Iterable[ServiceSpec], pin: Pin) -> None:
+    """Refuse a planned deploy if something of the stack is not as it was planned on.
+
+    Raises:
+        ConflictError: names what has changed.
+    """
+    asked_for = {spec.name for spec in specs}
+    known = {each.id: each for each in view.services_of_stack(name)}
+    moved = []
+    for service in known.values():
+        if service.spec.name in pin.service_ids:
+            moved.append(f"service '{service.spec.name}' is there already")
+        elif service.version > pin.revision:
+            moved.append(f"service '{service.spec.name}' has changed")
+    moved += [
+        f"service '{service_name}' was removed"
+        for service_name in asked_for - pin.service_ids.keys()
+        if view.service_by_name(service_name) is None
+    ]
+    stack = view.stack_by_name(name)
+    if not moved and stack is not None and stack.version > pin.revision:
+        moved.append(f"stack '{name}' has been deployed")
+    if moved:
+        raise ConflictError(moved_since(moved))
+
+
+def moved_since(moved: Iterable[str]) -> str:
+    """Return the sentence that refuses a plan because of what has changed."""
+    told = sorted(moved)
+    more = len(told) - MOVED_TOLD_MAX
+    and_more = f"; and {more} more" if more > 0 else ""
+    return (
+        f"the world has moved since it was planned: {'; '.join(told[:MOVED_TOLD_MAX])}{and_more};"
+        " nothing was changed: plan again (`clusterctl stack plan`)"
     )
 
 

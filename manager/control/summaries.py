@@ -14,6 +14,7 @@ from cluster.model import (
     NodeId,
     Rollout,
     RunState,
+    Scaling,
     Service,
     ServiceMode,
     Stack,
@@ -21,9 +22,10 @@ from cluster.model import (
     TaskState,
 )
 from cluster.resources import Resources
+from cluster.scaling import wanted_replicas
 from manager.control.references import node_name
 from manager.dispatch.open_session import HeardUsage
-from manager.reconcilers.dependents import world_of
+from manager.reconcilers.dependents import listed, world_of
 from manager.view import View
 
 
@@ -35,6 +37,7 @@ class ServiceSummary:
         tasks_desired: that should run.
         tasks_running: that do, and should.
         tasks_current: of these, that run the newest template.
+        scaling: of one that scales itself: what was last decided; None before that.
         rollout: where it stands; None before the first version ran well.
         job: of a job; None before the leader has seen it.
         tasks_completed: of a job's newest run: the completions so far.
@@ -44,6 +47,7 @@ class ServiceSummary:
     tasks_desired: int
     tasks_running: int
     tasks_current: int
+    scaling: Scaling | None = None
     rollout: Rollout | None = None
     job: JobStatus | None = None
     tasks_completed: int = 0
@@ -99,8 +103,9 @@ def of_service(view: View, service: Service) -> ServiceSummary:
     newest = {
         number: _is_newest(view, service, number) for number in {t.spec_version for t in running}
     }
+    scaling = view.scalings.get(service.id) if service.spec.autoscale else None
     if service.spec.mode is ServiceMode.REPLICATED:
-        desired = service.spec.replicas
+        desired = wanted_replicas(service.spec, scaling)
     else:
         desired = len({task.node_id for task in tasks})
     return ServiceSummary(
@@ -108,6 +113,7 @@ def of_service(view: View, service: Service) -> ServiceSummary:
         desired,
         len(running),
         sum(newest[task.spec_version] for task in running),
+        scaling,
         view.rollouts.get(service.id),
     )
 
@@ -148,7 +154,7 @@ def waits_for(view: View, task: Task) -> str:
     service = view.services.get(task.service_id)
     if service is None or not live(task) or let_start(task):
         return ""
-    return ", and for ".join(dependencies.waits_for(service, world_of(view), task.run))
+    return listed(dependencies.waits_for(service, world_of(view), task.run))
 
 
 def of_task(

@@ -26,6 +26,7 @@ from cluster.model import (
     Node,
     Object,
     Rollout,
+    Scaling,
     Service,
     ServiceId,
     ServiceVersion,
@@ -45,12 +46,13 @@ KINDS: dict[str, type[Object]] = {
     "service_version": ServiceVersion,
     "task": Task,
     "stack": Stack,
+    "scaling": Scaling,
     "rollout": Rollout,
     "job_status": JobStatus,
 }
 
 EVERY_KIND = tuple(KINDS.values())
-OF_STACKS = (Service, ServiceVersion, Rollout, JobStatus, Task, Stack)
+OF_STACKS = (Service, ServiceVersion, Rollout, Scaling, JobStatus, Task, Stack)
 
 # Changes that wait for one reader: some 20 MB. A reader that far behind is better off anew.
 CHANGES_WAITING_MAX = 20_000
@@ -222,6 +224,11 @@ def _belonging(view: View, stack: str) -> Callable[[Object], bool]:
                 if spec.stack == stack:
                     services.add(service_id)
                 return spec.stack == stack
+            case Scaling(service_id=service_id):
+                service = view.services.get(service_id)
+                return service_id in services or (
+                    service is not None and service.spec.stack == stack
+                )
             case Task(service_id=service_id):
                 version = view.version_of(value)
                 if version is not None and version.spec.stack == stack:
@@ -247,6 +254,7 @@ def _everything(view: View) -> Iterator[Object]:
     yield from view.stacks.values()
     yield from view.services.values()
     yield from view.versions.values()
+    yield from view.scalings.values()
     yield from view.rollouts.values()
     yield from view.jobs.values()
     yield from view.tasks.values()

@@ -75,6 +75,7 @@ class WhatIf:
                 services=dict(view.services),
                 versions=dict(view.versions),
                 tasks={id_: tuple(view.tasks_of_service(id_)) for id_ in view.services},
+                scalings=dict(view.scalings),
             )
             strategy = view.cluster.spec.strategy if view.cluster else Strategy.BINPACK
             return await asyncio.to_thread(

@@ -123,6 +123,7 @@ def assignment_of(view: View, task: Task) -> Assignment:
         state=task.status.state,
         stack=version.spec.stack if version else "",
         generic_items=task.generic_items,
+        request_id=version.request_id if version else "",
     )
 
 

@@ -26,6 +26,8 @@ from cluster.model import (
     SessionState,
 )
 from manager import records
+from manager.journal.moments import Moment
+from manager.journal.writer import Journal
 from manager.store import keys
 from manager.store.interface import (
     Delete,
@@ -53,9 +55,12 @@ class SessionKeys:
         lease: this manager's, as of now; None while it has none.
     """
 
-    def __init__(self, store: Store, view: View, lease: Callable[[], LeaseId | None]) -> None:
+    def __init__(
+        self, store: Store, view: View, journal: Journal, lease: Callable[[], LeaseId | None]
+    ) -> None:
         self._store = store
         self._view = view
+        self._journal = journal
         self._held_lease = lease
 
     @property
@@ -89,8 +94,9 @@ class SessionKeys:
             writes: list[Write] = [records.put(session, lease)]
             if node != old or _is_down(old):
                 writes.append(records.put(node))
+            joined = [Moment(None, node, "its agent opened a session")] if old is None else []
             try:
-                revision = await self._store.commit(guards, writes)
+                revision = await self._store.commit(guards, [*writes, *self._journal.entry(joined)])
             except GuardFailedError as error:
                 self._view.learned(error.current, error.revision)
                 expected = error.current[key]

@@ -20,6 +20,8 @@ from cluster.errors import ClusterError, ConflictError, OverloadedError, Unavail
 from cluster.lifecycle import advance
 from cluster.model import NodeId, Task, TaskId, TaskState, TaskStatus
 from manager import records
+from manager.journal.moments import Moment
+from manager.journal.writer import Journal
 from manager.store.interface import GuardFailedError, Store, Unchanged
 from manager.view import View
 
@@ -64,9 +66,10 @@ class _Waiting:
 class Statuses:
     """Stores reports. ``close`` it when no more come."""
 
-    def __init__(self, store: Store, view: View) -> None:
+    def __init__(self, store: Store, view: View, journal: Journal) -> None:
         self._store = store
         self._view = view
+        self._journal = journal
         self._waiting: dict[TaskId, _Waiting] = {}
         self._on_their_way: dict[TaskId, _Waiting] = {}
         self._writers: set[asyncio.Task[None]] = set()
@@ -173,8 +176,11 @@ class Statuses:
                 Unchanged(write.key, task.version)
                 for write, task in zip(writes, tasks, strict=True)
             ]
+            entry = self._journal.entry(
+                Moment(self._view.tasks.get(task.id), task) for task in tasks
+            )
             try:
-                revision = await self._store.commit(guards, writes)
+                revision = await self._store.commit(guards, [*writes, *entry])
             except GuardFailedError as error:
                 self._view.learned(error.current, error.revision)
             else:

@@ -3,19 +3,35 @@
 from collections.abc import Iterable
 
 from cluster.dependencies import World
-from cluster.model import JobStatus, Service, ServiceId, Task
+from cluster.model import JobStatus, Scaling, Service, ServiceId, Task
 from manager import view as views
 
 
 def world_of(view: views.View) -> World:
     """Return what the gate may look at, in a manager's view."""
+
+    def named(name: str) -> Service | None:
+        service = view.service_by_name(name)
+        return view.as_scaled(service) if service is not None else None
+
     return World(
-        named=view.service_by_name,
+        named=named,
         tasks_of=view.tasks_of_service,
         version=lambda service_id, number: view.versions.get((service_id, number)),
         job=view.jobs.get,
         nodes=view.nodes.values,
     )
+
+
+def listed(waits_for: Iterable[str]) -> str:
+    """Return what is waited for, to follow "waits for"; empty if nothing is."""
+    return ", and for ".join(waits_for)
+
+
+def waiting(waits_for: Iterable[str]) -> str:
+    """Return what is waited for as the end of a sentence; empty if nothing is."""
+    told = listed(waits_for)
+    return f"; it waits for {told}" if told else ""
 
 
 class Dependents:
@@ -35,7 +51,11 @@ class Dependents:
                 new = change.new if isinstance(change.new, Service) else None
                 self._follow(old, new)
                 return self._waiting.get(spec.name, ())
-            case Task(service_id=service_id) | JobStatus(service_id=service_id):
+            case (
+                Task(service_id=service_id)
+                | JobStatus(service_id=service_id)
+                | Scaling(service_id=service_id)
+            ):
                 service = self._view.services.get(service_id)
                 return self._waiting.get(service.spec.name, ()) if service else ()
         return ()

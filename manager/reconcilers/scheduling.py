@@ -14,6 +14,7 @@ from cluster.model import (
     Cluster,
     Node,
     NodeId,
+    Scaling,
     ServiceId,
     ServiceMode,
     ServiceSpec,
@@ -69,7 +70,7 @@ class SchedulingReconciler:
             case Session() as session:
                 self._follow_node(session.node_id)
                 return [CLUSTER] if self._waiting else []
-            case ServiceVersion() | Cluster():
+            case ServiceVersion() | Cluster() | Scaling():
                 return [CLUSTER] if self._waiting else []
         return []
 
@@ -80,8 +81,12 @@ class SchedulingReconciler:
         if not self._waiting:
             self._holds = ()
             return Plan()
-        # Oldest first, so that nobody is overtaken for ever.
-        waiting = sorted(self._waiting.values(), key=lambda task: (task.created_at, task.id))
+        # Oldest first, so that nobody is overtaken for ever; and of equal age in an order that a
+        # forecast knows, whose tasks have other ids (I14).
+        waiting = sorted(
+            self._waiting.values(),
+            key=lambda task: (task.created_at, task.service_id, task.slot, task.node_id, task.id),
+        )
         incomplete = self._incomplete_gangs()
         changes: list[Change] = []
         pending: list[PendingTask] = []
@@ -115,7 +120,9 @@ class SchedulingReconciler:
         if not any(task.demand.preempts for task in pending):
             return {}
         return {
-            service.id: allowance(service, self._view.tasks_of_service(service.id))
+            service.id: allowance(
+                self._view.as_scaled(service), self._view.tasks_of_service(service.id)
+            )
             for service in self._view.services.values()
         }
 
@@ -186,7 +193,7 @@ class SchedulingReconciler:
         """
         found: set[str] = set()
         for service in self._view.services.values():
-            spec = service.spec
+            spec = self._view.as_scaled(service).spec
             if spec.gang and spec.mode is ServiceMode.REPLICATED:
                 tasks = self._view.tasks_of_service(service.id)
                 slots = {task.slot for task in tasks}

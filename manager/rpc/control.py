@@ -14,6 +14,7 @@ from cluster.api.v1.control_pb2_grpc import ControlServicer
 from cluster.errors import InvalidError
 from cluster.model import ClusterSpec, ServiceSpec
 from manager.control.cluster import Clusters
+from manager.control.events import Asked, Events
 from manager.control.logs import Logs
 from manager.control.nodes import Nodes
 from manager.control.rollouts import Rollouts
@@ -23,7 +24,9 @@ from manager.control.tasks import Tasks
 from manager.control.usage import Usages
 from manager.control.watching import Watching
 from manager.control.whatif import WhatIf
-from manager.rpc import messages
+from manager.forecast.desk import Forecasts
+from manager.forecast.pinned import PinnedDeploys
+from manager.rpc import messages, trials
 from manager.rpc.refusals import refusals
 
 T = TypeVar("T")
@@ -49,6 +52,9 @@ class ControlParts:
     stacks: Stacks
     watching: Watching
     logs: Logs
+    events: Events
+    forecasts: Forecasts
+    pinned: PinnedDeploys
 
 
 async def encoded(values: Sequence[T], encode: Callable[[T], M]) -> list[M]:
@@ -258,8 +264,14 @@ class ControlEdge(ControlServicer):
         self, request: pb.DeployStackRequest, context: Context
     ) -> pb.DeployStackResponse:
         async with refusals(context):
-            specs = [codec.from_wire(spec, ServiceSpec) for spec in request.services]
-            done = await self._parts.stacks.deploy(request.name, specs, prune=request.prune)
+            specs = trials.specs_from(request)
+            if request.HasField("pinned"):
+                pinned = trials.pinned_from(request.pinned)
+                done = await self._parts.pinned.deploy(
+                    request.name, specs, prune=request.prune, pinned=pinned
+                )
+            else:
+                done = await self._parts.stacks.deploy(request.name, specs, prune=request.prune)
             return pb.DeployStackResponse(
                 services=[
                     pb.DeployedService(
@@ -285,6 +297,12 @@ class ControlEdge(ControlServicer):
         async with refusals(context):
             return pb.RemoveStackResponse(services=await self._parts.stacks.remove(request.stack))
 
+    async def Plan(self, request: pb.PlanRequest, context: Context) -> pb.PlanResponse:
+        async with refusals(context):
+            forecast = await self._parts.forecasts.of(trials.request_of(request.requests))
+            info = self._parts.clusters.record()
+            return trials.plan(forecast, info.id)
+
     # --- following ---
 
     async def Watch(
@@ -295,6 +313,42 @@ class ControlEdge(ControlServicer):
             async with aclosing(stream) as seen:
                 async for each in seen:
                     yield messages.watch_message(each)
+
+    async def StreamEvents(
+        self, request: pb.StreamEventsRequest, context: Context
+    ) -> AsyncGenerator[pb.StreamEventsMessage, None]:
+        async with refusals(context):
+            asked = Asked(
+                since=request.since,
+                service=request.service,
+                node=request.node,
+                task=request.task,
+                stack=request.stack,
+                request_id=request.request_id,
+                kinds=tuple(request.kinds),
+                tail=request.tail,
+                follow=request.follow,
+                after=request.after_revision,
+            )
+            async with aclosing(self._parts.events.stream(asked)) as told:
+                async for each in told:
+                    yield pb.StreamEventsMessage(
+                        events=await encoded(each.events, messages.event), revision=each.revision
+                    )
+
+    async def GetTaskStory(
+        self, request: pb.GetTaskStoryRequest, context: Context
+    ) -> pb.GetTaskStoryResponse:
+        async with refusals(context):
+            story = await self._parts.events.story(request.task)
+            return pb.GetTaskStoryResponse(
+                task=messages.task_summary(story.summary) if story.summary else None,
+                request_id=story.request_id,
+                request=map(messages.event, story.request),
+                predecessors=map(messages.event, story.predecessors),
+                events=map(messages.event, story.events),
+                explanation=story.explanation,
+            )
 
     async def StreamLogs(
         self, request: pb.StreamLogsRequest, context: Context

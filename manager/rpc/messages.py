@@ -10,6 +10,7 @@ from cluster.api.v1 import control_pb2, dispatch_pb2, types_pb2
 from cluster.errors import InvalidError
 from cluster.model import (
     Availability,
+    Event,
     Node,
     NodeUsage,
     Object,
@@ -47,6 +48,7 @@ def service_summary(value: ServiceSummary) -> control_pb2.ServiceSummary:
         tasks_desired=value.tasks_desired,
         tasks_running=value.tasks_running,
         tasks_current=value.tasks_current,
+        scaling=codec.to_wire(value.scaling, types_pb2.Scaling) if value.scaling else None,
         job=codec.to_wire(value.job, types_pb2.JobStatus) if value.job else None,
         tasks_completed=value.tasks_completed,
     )
@@ -243,6 +245,10 @@ def _any_object(value: Object) -> control_pb2.AnyObject:
     name = type(value).__name__
     field = re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
     return control_pb2.AnyObject(**{field: codec.to_wire(value, getattr(types_pb2, name))})
+
+
+def event(value: Event) -> types_pb2.Event:
+    return codec.to_wire(value, types_pb2.Event)
 
 
 def log_chunk(value: LogChunk) -> control_pb2.StreamLogsMessage:

@@ -8,6 +8,9 @@ from cluster.model import ManagerId, NodeId, ServiceId, StackId, TaskId
 
 PREFIX = "/shoal/v1/"
 
+# What happened is no part of how things are: no manager keeps it in memory or relists it.
+JOURNAL = "/shoal/journal/v1/"
+
 CLUSTER = f"{PREFIX}cluster"
 LEADER = f"{PREFIX}leader"
 
@@ -32,6 +35,10 @@ def version(service_id: ServiceId, number: int) -> str:
     return f"{PREFIX}versions/{service_id}/{number:08d}"
 
 
+def scaling(service_id: ServiceId) -> str:
+    return f"{PREFIX}scalings/{service_id}"
+
+
 def rollout(service_id: ServiceId) -> str:
     return f"{PREFIX}rollouts/{service_id}"
 
@@ -51,6 +58,11 @@ def stack(stack_id: StackId) -> str:
 def name(kind: str, text: str) -> str:
     """Return the index key of *text* among the names of *kind* ("services", "stacks")."""
     return f"{PREFIX}names/{kind}/{text}"
+
+
+def journal(at_seconds: float, suffix: str) -> str:
+    """Return the key of an entry of the journal, written at that time; *suffix* makes it unique."""
+    return f"{JOURNAL}{max(0, round(at_seconds * 1000)):014d}-{suffix}"
 
 
 def split(key: str) -> tuple[str, str]:

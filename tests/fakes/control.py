@@ -28,6 +28,7 @@ from cluster.model import (
     Availability,
     Cluster,
     ClusterId,
+    Event,
     JobStatus,
     Manager,
     ManagerId,
@@ -75,6 +76,11 @@ class FakeControl(ControlServicer):
         self.failures: dict[str, list[tuple[grpc.StatusCode, bool]]] = {}
         self.hooks: dict[str, Callable[[], None]] = {}
         self.logs: list[wire.StreamLogsMessage] = []
+        self.events: list[Event] = []
+        self.planned = wire.PlanResponse(complete=True)  # what every trial comes to
+        self.trials: list[Any] = []
+        self.pinned: list[Any] = []
+        self.streams_cut = 0  # so many streams of events break after each message
         self.verdicts: list[wire.NodeVerdict] = []
         self.explained: dict[str, Any] = {}
         self.imagined = wire.WhatIfRequest()
@@ -295,7 +301,11 @@ class FakeControl(ControlServicer):
             yield
         except ClusterError as error:
             context.abort(code_of(error), str(error))
-        if self.auto and rpc not in ("Watch", "StreamLogs") and not rpc.startswith(("Get", "List")):
+        if (
+            self.auto
+            and rpc not in ("Watch", "StreamLogs", "StreamEvents", "Plan")
+            and not rpc.startswith(("Get", "List"))
+        ):
             self.settle()
         if hook := self.hooks.pop(rpc, None):
             hook()
@@ -591,6 +601,8 @@ class FakeControl(ControlServicer):
 
     def DeployStack(self, request: Any, context: Any) -> Any:  # noqa: N802
         with self._answering("DeployStack", context):
+            if request.HasField("pinned"):
+                self.pinned.append(request.pinned)
             specs = [codec.from_wire(each, ServiceSpec) for each in request.services]
             known = {each.spec.name: each for each in self.all(Service)}
             for spec in specs:
@@ -629,6 +641,11 @@ class FakeControl(ControlServicer):
                 revision=self.revision,
                 left_over=[] if request.prune else [each.spec.name for each in left],
             )
+
+    def Plan(self, request: Any, context: Any) -> Any:  # noqa: N802
+        with self._answering("Plan", context):
+            self.trials += request.requests
+            return self.planned
 
     def ListStacks(self, request: Any, context: Any) -> Any:  # noqa: N802
         with self._answering("ListStacks", context):
@@ -672,6 +689,49 @@ class FakeControl(ControlServicer):
                 told += len(news)
             for revision, removed, value in news:
                 yield _message(revision, False, [(removed, value)], request.kinds)
+
+    def StreamEvents(self, request: Any, context: Any) -> Iterator[Any]:  # noqa: N802
+        """Tell events one by one; filters are the managers' business and tested there."""
+        with self._answering("StreamEvents", context):
+            pass
+        told, tail = request.after_revision, request.tail
+        while context.is_active() and not self._stopping.is_set():
+            known = [each for each in self.events if each.revision > told]
+            for each in known[max(0, len(known) - tail) if tail >= 0 else 0 :]:
+                yield wire.StreamEventsMessage(
+                    events=[codec.to_wire(each, types_pb2.Event)], revision=each.revision
+                )
+                if self.streams_cut:
+                    self.streams_cut -= 1
+                    context.abort(grpc.StatusCode.UNAVAILABLE, "cut")
+            told, tail = max([told, *(each.revision for each in known)]), -1
+            if not request.follow:
+                return
+            with self._changed:
+                self._changed.wait(0.1)
+
+    def happen(self, kind: str, event: str, **more: Any) -> Event:
+        """Let the journal have an event."""
+        with self._changed:
+            self.revision += 1
+            happened = Event(at=NOW, kind=kind, event=event, revision=self.revision, **more)
+            self.events.append(happened)
+            self._changed.notify_all()
+            return happened
+
+    def GetTaskStory(self, request: Any, context: Any) -> Any:  # noqa: N802
+        with self._answering("GetTaskStory", context):
+            mine = [each for each in self.events if each.id.startswith(request.task)]
+            if not mine:
+                raise NotFoundError(f"no task '{request.task}'")
+            asked = mine[0].request_id
+            others = [e for e in self.events if e.request_id == asked and e.kind != "task"]
+            return wire.GetTaskStoryResponse(
+                request_id=asked,
+                request=[codec.to_wire(each, types_pb2.Event) for each in others],
+                events=[codec.to_wire(each, types_pb2.Event) for each in mine],
+                explanation="is running on node 'node1'",
+            )
 
     def StreamLogs(self, request: Any, context: Any) -> Iterator[Any]:  # noqa: N802
         with self._answering("StreamLogs", context):

@@ -26,7 +26,7 @@ class Desk:
         self.site = site
         self.lease: LeaseId | None = None
         self.sessions = Sessions(
-            SessionKeys(site.store, site.view, lambda: self.lease),
+            SessionKeys(site.store, site.view, site.journal, lambda: self.lease),
             site.view,
             manager_id=ManagerId(name),
             ids=site.ids,

@@ -15,6 +15,7 @@ from cluster.model import (
     Cluster,
     ClusterId,
     ContainerSpec,
+    ManagerId,
     Node,
     NodeDescription,
     NodeId,
@@ -33,6 +34,8 @@ from cluster.model import (
 )
 from cluster.resources import Resources
 from manager import records
+from manager.control.access import Access
+from manager.journal.writer import Journal
 from manager.store import keys
 from manager.store.interface import (
     Delete,
@@ -46,6 +49,7 @@ from manager.store.interface import (
 )
 from manager.store.memory import MemoryState, MemoryStore
 from manager.view import View, follow
+from tests.fakes.virtual_time import LoopClock
 
 
 class LossyStore(MemoryStore):
@@ -80,6 +84,8 @@ class Site:
         self.view = View()
         self.source = random.Random(seed)
         self.ids = IdSource(self.source)
+        self.journal = Journal(self.view, LoopClock(), self.ids, ManagerId(f"m{seed}"))
+        self.access = Access(self.store, self.view, self.journal)
         self._following: asyncio.Task[None] | None = None
 
     async def follow(self) -> None:

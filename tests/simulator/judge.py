@@ -7,6 +7,7 @@ operators were promised.
 
 from collections import deque
 from collections.abc import Iterable, Iterator
+from collections.abc import Set as AbstractSet
 
 from agent.runtime import labels
 from agent.runtime.interface import Container, Health
@@ -31,7 +32,9 @@ from cluster.model import (
     TaskId,
     TaskState,
 )
+from cluster.model import Event as Told
 from manager import records
+from manager.journal.entries import events_of
 from manager.reconcilers.services.tasks import STOP_SECONDS_MAX
 from manager.store import keys
 from manager.store.interface import Changed, Event, KeyValue, Revision
@@ -112,7 +115,11 @@ class Judge:
         steps: list[Step] = []
         names: list[Name] = []
         leads = False
+        told: set[str] = set()
         for event in commit.events:
+            if event.key.startswith(keys.JOURNAL):
+                told |= {each.id for each in _told(event)}
+                continue
             kind, rest = keys.split(event.key)
             if kind == "leader":
                 self._take_leader(event, commit)
@@ -135,6 +142,7 @@ class Judge:
             self.found_all(self._not_busy(steps))
             self.found_all(self._ends_are_true(steps))
             self.found_all(self._specs_have_one_owner(commit, steps))
+            self.found_all(_is_all_told(steps, told))
         if leads:
             self.found_all(self._leader_leads(commit, leader))
 
@@ -287,7 +295,11 @@ class Judge:
         """I5: what operators asked for is changed by operators alone."""
         for old, new in steps:
             if isinstance(old, Node) and isinstance(new, Node) and old.spec != new.spec:
-                beside = [event for event in commit.events if event.key != keys.node(new.id)]
+                beside = [
+                    event
+                    for event in commit.events
+                    if event.key != keys.node(new.id) and not event.key.startswith(keys.JOURNAL)
+                ]
                 if beside or old.status != new.status or old.description != new.description:
                     yield Breach(
                         "I5",
@@ -391,6 +403,30 @@ def _is_decided(step: Step) -> bool:
         case (_, Rollout() as new):
             return not new.state.settled  # that a version has run well for a while is noted
     return not isinstance(_either(step), Manager)
+
+
+def _told(event: Event) -> Iterator[Told]:
+    """Yield what an entry of the journal tells; pruning one tells nothing."""
+    if isinstance(event, Changed):
+        yield from events_of(event.item, str)
+
+
+def _is_all_told(steps: Iterable[Step], told: AbstractSet[str]) -> Iterator[Breach]:
+    """What becomes of a task or a service is told in the transaction that makes it so."""
+    for step in steps:
+        match step:
+            case (Task() as old, Task() as new):
+                is_news = (old.status.state, old.desired_state) != (
+                    new.status.state,
+                    new.desired_state,
+                )
+            case (Service() as old, Service() as new):
+                is_news = old.spec != new.spec
+            case _:
+                is_news = isinstance(_either(step), Task | Service)
+        value = _either(step)
+        if is_news and isinstance(value, Task | Service) and value.id not in told:
+            yield Breach("journal", (value.id,), f"the journal does not tell of {step}")
 
 
 def _either(step: Step) -> Object:

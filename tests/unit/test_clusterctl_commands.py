@@ -589,13 +589,53 @@ def test_top(run: Run, web: Service) -> None:
     assert rows(run("top", "--tasks", "--format", "json"))[0]["name"] == "web.1"
 
 
-def test_events_tell_the_present_and_end(run: Run, web: Service) -> None:
-    lines = [json.loads(line) for line in run("events", "--format", "json").stdout.splitlines()]
-    kinds = {line["kind"] for line in lines}
-    assert kinds == {"node", "service", "task", "manager"}
-    assert {line["event"] for line in lines if line["kind"] == "task"} == {"running"}
-    only = run("events", "--kind", "node", "--tail", "1").stdout
-    assert len(only.splitlines()) == 1
+def test_events_tell_what_happened_and_why(run: Run, control: FakeControl) -> None:
+    request = "r" * 25
+    control.happen("service", "created", id="s1", name="web", why="app:1", request_id=request)
+    control.happen(
+        "task", "running", id="t" * 25, name="web.1", node_id="n1", node="node1", container_id="c1"
+    )
+    lines = run("events").stdout.splitlines()
+    assert [line.partition("  ")[2] for line in lines] == [
+        "service  web  created: app:1  [request rrrrrrrrrrrr]",
+        "task     web.1 tttttttttttt  running on node1 in container c1",
+    ]
+    (last,) = run("events", "--tail", "1", "--format", "json").stdout.splitlines()
+    assert json.loads(last)["event"] == "running"
+    assert run("events", "--format", "{{.Name}}: {{.Why}}").stdout == "web: app:1\nweb.1: \n"
+    assert "is no format" in run("events", "--format", "xml", code=2).stderr
+
+
+def test_events_go_on_at_another_manager_and_none_is_told_twice(
+    run: Run, control: FakeControl
+) -> None:
+    for number in range(4):
+        control.happen("node", "down", name=f"node{number}")
+    control.streams_cut = 2
+    result = run("events", "--format", "{{.Name}}", "--tail", "3")
+    assert result.stdout == "node1\nnode2\nnode3\n"
+    assert "lost the manager" in result.stderr
+
+
+def test_a_story_goes_from_the_request_to_the_container(run: Run, control: FakeControl) -> None:
+    request = "r" * 25
+    control.happen("service", "created", name="web", why="app:1", request_id=request)
+    task = {"id": "t" * 25, "name": "web.1", "request_id": request}
+    control.happen("task", "created", why="its place has no live task", **task)
+    control.happen("task", "running", node="node1", node_id="n", container_id="c1", **task)
+    told = [line.split("Z  ")[-1] for line in run("task", "story", "tttt").stdout.splitlines()]
+    assert told == [
+        f"is running on node 'node1' (task {'t' * 25})",
+        "",
+        f"Request {request}:",
+        "service web  created: app:1",
+        "",
+        "The task:",
+        "created: its place has no live task",
+        "running on node1 in container c1",
+    ]
+    assert rows(run("task", "story", "tttt", "--format", "json"))["request_id"] == request
+    assert "no task 'x'" in run("task", "story", "x", code=1).stderr
 
 
 def test_version(run: Run, control: FakeControl) -> None:

@@ -219,9 +219,9 @@ def test_events_follow_until_they_are_interrupted(
 ) -> None:
     process = start(environment, "--endpoint", control.endpoint, "events", "-f", "--format", "json")
     assert process.stdout is not None
-    for _ in range(4):
-        process.stdout.readline()
-    control.add_service(SPEC)
+    control.happen("node", "down", name="node1")
+    assert '"event": "down"' in process.stdout.readline()
+    control.happen("service", "created", name="web")
     assert '"event": "created"' in process.stdout.readline()
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=SECONDS)

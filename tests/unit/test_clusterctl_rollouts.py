@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from cluster.differences import differences
 from cluster.model import (
     FailureAction,
     Rollout,
@@ -17,7 +18,7 @@ from cluster.model import (
     UpdateConfig,
 )
 from clusterctl.convergence import Deployed, Verdict
-from clusterctl.render.difference import brief, differences, told
+from clusterctl.render.difference import brief, told
 from tests.fakes.control import NOW, FakeControl
 from tests.unit.test_clusterctl_commands import SPEC, Run, control, run, web
 from tests.unit.test_clusterctl_convergence import judge, service, spec, task, version
@@ -159,8 +160,8 @@ def test_two_versions_are_compared_field_by_field(
     assert "version 1 -> version 2" in result.stderr
     assert [line.split() for line in result.stdout.splitlines()] == [
         ["~", "task.container.image", "web:1", "->", "web:2"],
-        ["-", "task.container.environment.A", "1"],
-        ["+", "task.container.environment.B", "2"],
+        ["-", "task.container.environment.A", *["removed", "(values", "are", "not", "shown)"]],
+        ["+", "task.container.environment.B", *["added", "(values", "are", "not", "shown)"]],
         ["~", "replicas", "2", "->", "3"],
     ]
     found = rows(run("service", "diff", "web", "2", "1", "--format", "json"))
@@ -169,14 +170,18 @@ def test_two_versions_are_compared_field_by_field(
         "old": "web:2",
         "new": "web:1",
         "sign": "~",
+        "hidden": False,
     }
+    assert [each["new"] for each in found if each["hidden"]] == [None, None]
+    asked = run("service", "diff", "web", "--show-values").stdout.splitlines()
+    assert asked[1].split() == ["-", "task.container.environment.A", "1"]
     assert "no difference" in run("service", "diff", "web", "1", "1").stderr
     refused = run("service", "diff", "web", "1", "9", code=1)
     assert "version 9 of service 'web' is not kept, or never was" in refused.stderr
 
 
 def test_differences_are_told_in_colours_and_in_brief() -> None:
-    found = differences(spec(), replace(NEW, replicas=5))
+    found = list(differences(spec(), replace(NEW, replicas=5)))
     assert brief(found) == "image, replicas"
     assert "\x1b[33m~ task.container.image" in told(found)
 

@@ -1,14 +1,17 @@
 """Commits of the leader: guarded, fenced, all or nothing, and never twice."""
 
 import asyncio
+import random
 from collections.abc import Sequence
 
 import msgspec
 import pytest
 
-from cluster.model import ServiceId, Task, TaskId, TaskState
+from cluster.ids import IdSource
+from cluster.model import ManagerId, ServiceId, Task, TaskId, TaskState
 from manager import records
 from manager.committer import GUARDS_MAX, Change, Committer, Fence, FenceBrokenError
+from manager.journal.writer import Journal
 from manager.store import keys
 from manager.store.interface import (
     NO_LEASE,
@@ -23,6 +26,7 @@ from manager.store.interface import (
 )
 from manager.store.memory import MemoryState, MemoryStore
 from manager.view import View
+from tests.fakes.virtual_time import LoopClock
 
 
 def task(name: str, **changes: object) -> Task:
@@ -65,7 +69,8 @@ class World:
         await self.store.commit([Unchanged(keys.LEADER, 0)], [Put(keys.LEADER, b"m", NO_LEASE)])
         item = await self.store.get(keys.LEADER)
         assert item is not None
-        return Committer(self.store, self.view, Fence(item))
+        journal = Journal(self.view, LoopClock(), IdSource(random.Random(1)), ManagerId("m"))
+        return Committer(self.store, self.view, Fence(item), journal)
 
     async def catch_up(self) -> None:
         self.view.listed(await self.store.list(keys.PREFIX))

@@ -12,6 +12,7 @@ from cluster.compose.catalogue import EXTENDS, INCLUDE, SECTIONS, SERVICE, TOP, 
 from cluster.compose.fields import Fields
 from cluster.model import (
     Affinity,
+    Autoscale,
     Concurrency,
     ContainerSpec,
     Dependency,
@@ -240,6 +241,15 @@ WEB = ServiceSpec(
     priority=100,
     preempts=True,
     budget=DisruptionBudget(max_unavailable=0),
+    autoscale=Autoscale(
+        min_replicas=2,
+        max_replicas=9,
+        cpu_percent=60,
+        memory_percent=80,
+        tolerance_percent=5,
+        up_window_seconds=60.0,
+        down_window_seconds=600.0,
+    ),
     gang="demo_all",
 )
 EVERY_NODE = ServiceSpec(

@@ -4,11 +4,13 @@ import msgspec
 
 from cluster.invariants import Breach, Gates, State
 from cluster.model import (
+    Autoscale,
     ContainerSpec,
     Dependency,
     DependencyCondition,
     JobStatus,
     Object,
+    Scaling,
     Service,
     ServiceId,
     ServiceMode,
@@ -130,3 +132,15 @@ def test_who_may_not_have_seen_the_new_version_is_not_judged_by_it() -> None:
     cluster.commits(*service("web"), task("web", S.READY, S.READY))
     cluster.commits(*service("web", 2, depends_on=NEEDS_DB))
     assert cluster.commits(task("web", S.READY, S.RUNNING)) == []
+
+
+def test_of_a_service_that_scales_itself_as_many_are_needed_as_it_shall_have() -> None:
+    """Also if that is fewer than its spec begins with, or becomes so while others wait for it."""
+    scale = Autoscale(min_replicas=1, max_replicas=9, cpu_percent=50)
+    db = service("db", replicas=2, autoscale=scale)
+    cluster = Followed()
+    assert cluster.commits(*db, *WEB) == []
+    assert cluster.commits(task("db", S.RUNNING)) == []
+    assert cluster.commits(HELD) == []
+    assert cluster.commits(Scaling(service_id=ServiceId("id-db"), replicas=1)) == []
+    assert cluster.commits(LET_START) == []

@@ -8,9 +8,11 @@ from collections.abc import AsyncIterator
 
 import msgspec
 
+from cluster.ids import IdSource
 from cluster.jobs import newest_begun
 from cluster.lifecycle import live
 from cluster.model import (
+    Autoscale,
     Availability,
     Concurrency,
     Dependency,
@@ -22,6 +24,7 @@ from cluster.model import (
     NodeState,
     RunCause,
     RunState,
+    Scaling,
     Schedule,
     ServiceId,
     ServiceMode,
@@ -33,9 +36,11 @@ from cluster.model import (
 from manager import reconcilers
 from manager.reconcilers.removals import Leaving
 from manager.reconcilers.removals import plan as plan_removals
+from manager.reconcilers.services import ServiceReconciler
 from manager.reconcilers.services.tasks import STOP_SECONDS_MAX
 from manager.store import keys
 from manager.store.interface import Delete, Put, Unchanged
+from manager.view import Change
 from tests.fakes.virtual_time import LoopClock, in_virtual_time
 from tests.harness.leading import Leading, leading, obey, service_spec
 
@@ -51,6 +56,24 @@ async def nodes(core: Leading, count: int = 2) -> list[NodeId]:
         lambda: all(node.status.state is NodeState.READY for node in core.view.nodes.values())
     )
     return found
+
+
+@in_virtual_time
+async def test_who_waits_for_a_service_that_scales_itself_waits_for_what_it_shall_have() -> None:
+    async with leading() as core:
+        await nodes(core)
+        scale = Autoscale(min_replicas=1, max_replicas=9, cpu_percent=50)
+        core.behaviour = lambda task: obey(task) if task.slot <= 2 else None
+        db = await core.submit(service_spec("db", replicas=3, autoscale=scale))
+        needs = Dependency(service="db", condition=DependencyCondition.HEALTHY)
+        await core.submit(service_spec("web", depends_on=(needs,)))
+        await core.until(lambda: len(core.running("db")) == 2 and bool(core.tasks("web")))
+        assert not core.running("web")
+        await core.write(Scaling(service_id=db, replicas=2))
+        await core.until(lambda: bool(core.running("web")))
+        (scaling,) = core.view.scalings.values()
+        woken = ServiceReconciler(core.view, IdSource(random.Random(1)), random.random, LoopClock())
+        assert set(woken.concerned(Change(None, scaling))) == {db, ServiceId("id-web")}
 
 
 def run(core: Leading, name: str = "batch") -> JobRun:

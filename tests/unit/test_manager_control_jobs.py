@@ -19,7 +19,6 @@ from cluster.model import (
     ServiceSpec,
     TaskState,
 )
-from manager.control.access import Access
 from manager.control.picture import Picture
 from manager.control.services import Services
 from manager.control.stacks import REMOVED_TOGETHER_MAX, DeployAction, Stacks
@@ -29,11 +28,11 @@ from tests.fakes.virtual_time import LoopClock, in_virtual_time
 
 
 def services_of(site: Site) -> Services:
-    return Services(Access(site.store, site.view), site.ids, LoopClock())
+    return Services(site.access, site.ids, LoopClock())
 
 
 def stacks_of(site: Site) -> Stacks:
-    return Stacks(Access(site.store, site.view), site.ids, LoopClock())
+    return Stacks(site.access, site.ids, LoopClock())
 
 
 def job(name: str = "batch", **fields: object) -> ServiceSpec:
@@ -235,7 +234,7 @@ async def test_a_task_that_is_held_back_says_what_for() -> None:
             task("t1", of="web", on="n1", state=TaskState.READY, desired=TaskState.READY),
             task("t2", of="db", on="n1", state=TaskState.STARTING),
         )
-        tasks = Tasks(Access(site.store, site.view), Picture(site.view), LoopClock())
+        tasks = Tasks(site.access, Picture(site.view), LoopClock())
         assert [each.waits_for for each in await tasks.all(service="web")] == [
             "service 'db' to be healthy (0 of 1)"
         ]

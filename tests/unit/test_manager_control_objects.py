@@ -32,7 +32,6 @@ from cluster.model import (
     TaskState,
 )
 from cluster.resources import Resources
-from manager.control.access import Access
 from manager.control.cluster import Clusters, StoreMember, establish
 from manager.control.nodes import NodeChange, Nodes
 from manager.control.picture import CHANGES_UNASKED_MAX, Picture
@@ -71,11 +70,11 @@ def usages_of(site: Site, peers: FakePeers | None = None) -> Usages:
 
 
 def nodes_of(site: Site, peers: FakePeers | None = None) -> Nodes:
-    return Nodes(Access(site.store, site.view), usages_of(site, peers), LoopClock())
+    return Nodes(site.access, usages_of(site, peers), LoopClock())
 
 
 def tasks_of(site: Site) -> Tasks:
-    return Tasks(Access(site.store, site.view), Picture(site.view), LoopClock())
+    return Tasks(site.access, Picture(site.view), LoopClock())
 
 
 def session(name: str, manager: str = "m1") -> Session:
@@ -469,7 +468,7 @@ def clusters_of(site: Site) -> Clusters:
         await asyncio.Event().wait()
         return ()
 
-    return Clusters(Access(site.store, site.view), ManagerId("m0"), members)
+    return Clusters(site.access, ManagerId("m0"), members)
 
 
 @in_virtual_time

@@ -9,7 +9,6 @@ import pytest
 
 from cluster.errors import InvalidError, NotFoundError, StateError
 from cluster.model import Rollout, RolloutState, Service, ServiceSpec, UpdateConfig
-from manager.control.access import Access
 from manager.control.rollouts import RolledBack, RolloutAction, Rollouts
 from manager.control.services import Services
 from manager.control.stacks import Stacks
@@ -27,7 +26,7 @@ class Desk:
     site: Site
 
     def __post_init__(self) -> None:
-        access = Access(self.site.store, self.site.view)
+        access = self.site.access
         self.rollouts = Rollouts(access, LoopClock())
         self.services = Services(access, self.site.ids, LoopClock())
         self.stacks = Stacks(access, self.site.ids, LoopClock())

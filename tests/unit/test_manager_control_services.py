@@ -6,7 +6,7 @@ import pytest
 
 from cluster.errors import ConflictError, ExistsError, InvalidError, NotFoundError
 from cluster.model import Service, ServiceMode, ServiceSpec, TaskState
-from manager.control.access import ATTEMPTS_MAX, Access
+from manager.control.access import ATTEMPTS_MAX
 from manager.control.services import Services
 from manager.store.interface import StoreUnavailableError
 from tests.fakes.sites import Site, service, sites, spec, task, until
@@ -14,7 +14,7 @@ from tests.fakes.virtual_time import LoopClock, in_virtual_time
 
 
 def services_of(site: Site) -> Services:
-    return Services(Access(site.store, site.view), site.ids, LoopClock())
+    return Services(site.access, site.ids, LoopClock())
 
 
 @in_virtual_time

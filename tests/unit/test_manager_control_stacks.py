@@ -7,7 +7,6 @@ import pytest
 
 from cluster.errors import ExistsError, InvalidError, NotFoundError
 from cluster.model import ServiceSpec
-from manager.control.access import Access
 from manager.control.services import Services
 from manager.control.stacks import REMOVED_TOGETHER_MAX, DeployAction, Stacks
 from manager.store.interface import TooLargeError
@@ -16,11 +15,11 @@ from tests.fakes.virtual_time import LoopClock, in_virtual_time
 
 
 def stacks_of(site: Site) -> Stacks:
-    return Stacks(Access(site.store, site.view), site.ids, LoopClock())
+    return Stacks(site.access, site.ids, LoopClock())
 
 
 def services_of(site: Site) -> Services:
-    return Services(Access(site.store, site.view), site.ids, LoopClock())
+    return Services(site.access, site.ids, LoopClock())
 
 
 def shop(*images: str) -> list[ServiceSpec]:

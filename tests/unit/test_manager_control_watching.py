@@ -9,9 +9,9 @@ from cluster.errors import InvalidError, OverloadedError, UnavailableError
 from cluster.model import Object, Task, TaskState
 from manager import records
 from manager.control import watching
-from manager.control.access import Access
 from manager.control.services import Services
 from manager.control.watching import Seen, Watching
+from manager.store import keys
 from manager.store.interface import Listing
 from tests.fakes.sites import Site, node, service, sites, task
 from tests.fakes.virtual_time import LoopClock, in_virtual_time
@@ -40,7 +40,7 @@ class Reader:
 
 
 def everything(site: Site) -> dict[str, Object]:
-    values = [records.decode(item) for item in site.state.list("/").items]
+    values = [records.decode(item) for item in site.state.list(keys.PREFIX).items]
     return {records.key_of(value): value for value in values if value is not None}
 
 
@@ -53,7 +53,7 @@ async def test_a_reader_knows_at_each_revision_what_the_store_held_then() -> Non
         reader = Reader()
         reader.take(await anext(stream))
         assert reader.known == everything(site)
-        services = Services(Access(site.store, site.view), site.ids, LoopClock())
+        services = Services(site.access, site.ids, LoopClock())
         for step in range(200):
             choice = random_source.random()
             if choice < 0.3:  # our own write: shown before the watch has brought it
@@ -105,7 +105,7 @@ async def test_changes_during_a_snapshot_in_parts_come_after_it() -> None:
 async def test_a_revision_that_brings_nothing_for_the_reader_is_told() -> None:
     async with sites() as [site]:
         await site.write(*service("web"))
-        services = Services(Access(site.store, site.view), site.ids, LoopClock())
+        services = Services(site.access, site.ids, LoopClock())
         stream = Watching(site.view).watch(["node"])
         await anext(stream)
         [scaled] = await services.scale({"web": 3})

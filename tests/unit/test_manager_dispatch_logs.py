@@ -8,7 +8,6 @@ import pytest
 
 from cluster.errors import ForbiddenError, InvalidError, NotFoundError, UnavailableError
 from cluster.model import Manager, ManagerId, Session, SessionId, TaskId, TaskState
-from manager.control.access import Access
 from manager.control.log_reading import LogChunk
 from manager.control.logs import Logs
 from manager.dispatch.channel import Channel
@@ -59,7 +58,7 @@ class Room:
         self.session = session
         self.broker = LogBroker(desk.sessions, desk.site.ids)
         self.peers = Peers()
-        access = Access(desk.site.store, desk.site.view)
+        access = desk.site.access
         self.logs = Logs(access, self.broker, self.peers, ManagerId("m0"))
         self._messages = session.messages()
 

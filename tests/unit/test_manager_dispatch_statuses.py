@@ -30,7 +30,7 @@ async def with_tasks(site: Site, count: int) -> Statuses:
                 for number in range(start, min(count, start + 100))
             )
         )
-    return Statuses(site.store, site.view)
+    return Statuses(site.store, site.view, site.journal)
 
 
 @in_virtual_time
@@ -58,10 +58,10 @@ async def test_the_first_is_written_at_once_and_what_comes_meanwhile_together() 
             for n in range(350)
         ]
         await asyncio.sleep(1)
-        assert [len(writes) for _, writes in site.store.commits] == [1] * IN_FLIGHT_MAX
+        assert [len(guards) for guards, _ in site.store.commits] == [1] * IN_FLIGHT_MAX
         site.store.gate.set()
         await asyncio.gather(*answers)
-        sizes = [len(writes) for _, writes in site.store.commits[IN_FLIGHT_MAX:]]
+        sizes = [len(guards) for guards, _ in site.store.commits[IN_FLIGHT_MAX:]]
         assert sum(sizes) == 350 - IN_FLIGHT_MAX
         assert len(sizes) == 4
         assert max(sizes) <= TASKS_TOGETHER_MAX

@@ -11,6 +11,7 @@ import pytest
 from cluster.errors import ExistsError, InvalidError, NotFoundError
 from cluster.model import (
     Affinity,
+    Autoscale,
     Availability,
     ContainerSpec,
     DisruptionBudget,
@@ -22,6 +23,7 @@ from cluster.model import (
     Placement,
     RestartCondition,
     RestartPolicy,
+    Scaling,
     ServiceMode,
     ServiceSpec,
     Strategy,
@@ -30,7 +32,6 @@ from cluster.model import (
 )
 from cluster.resources import Resources
 from manager.control import outlook
-from manager.control.access import Access
 from manager.control.outlook import Fate, Outlook, Room
 from manager.control.whatif import Asked, WhatIf
 from tests.fakes.sites import Site, node, service, sites, task, until
@@ -49,7 +50,7 @@ def labelled(name: str, *, cpus: int = 4, **labels: str) -> Object:
 
 async def asked(site: Site, **what: Any) -> Outlook:
     before = len(site.store.commits)
-    answer = await WhatIf(Access(site.store, site.view)).ask(Asked(**{"scale": {}, **what}))
+    answer = await WhatIf(site.access).ask(Asked(**{"scale": {}, **what}))
     assert len(site.store.commits) == before, "asking changes nothing"
     return answer
 
@@ -99,6 +100,19 @@ async def test_a_drain_moves_and_a_scale_adds_or_ends_as_the_real_one_would() ->
         assert less.reserved.cpu_nanos == 10**9
         both = await asked(site, drain_nodes=["n2"], scale={"web": 1})
         assert (both.staying, both.ending) == (1, 2)
+
+
+async def test_a_service_that_scales_itself_has_as_many_replicas_as_it_shall() -> None:
+    async with sites() as [site]:
+        scale = Autoscale(min_replicas=1, max_replicas=9, cpu_percent=50)
+        web, version = service("web", task=template(1), replicas=5, autoscale=scale)
+        await site.write(
+            *(web, version, Scaling(service_id=web.id, replicas=1)),
+            *(node("n1"), node("n2")),
+            task("t1", on="n1", state=RUNNING),
+        )
+        answer = await asked(site, drain_nodes=["n1"])
+        assert fates(answer) == {"web.1": ("n1", "n2")}
 
 
 async def test_a_stack_is_placed_as_if_it_were_deployed() -> None:
@@ -385,7 +399,7 @@ async def test_one_is_answered_after_the_other_though_a_client_has_left(
     monkeypatch.setattr(outlook, "foreseen", foreseen)
     async with sites() as [site]:
         await site.write(*service("web", task=template(1), replicas=2), node("n1"))
-        what_if = WhatIf(Access(site.store, site.view))
+        what_if = WhatIf(site.access)
         first = asyncio.create_task(what_if.ask(Asked(scale={})))
         second = asyncio.create_task(what_if.ask(Asked(scale={"web": 1})))
         await until(lambda: begun)

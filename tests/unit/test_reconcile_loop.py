@@ -4,8 +4,11 @@ import asyncio
 import random
 from collections.abc import Iterable
 
+from cluster.ids import IdSource
+from cluster.model import ManagerId
 from manager import view as views
 from manager.committer import Committer, Fence
+from manager.journal.writer import Journal
 from manager.reconcilers.loop import PLANNING_SHARE_MAX, Plan, ReconcileLoop
 from manager.store.interface import KeyValue
 from manager.store.memory import MemoryStore
@@ -53,7 +56,8 @@ class Large:
 @in_virtual_time
 async def test_a_large_service_that_keeps_changing_is_not_looked_at_all_the_time() -> None:
     clock, view, source = BusyClock(), views.View(), random.Random(1)
-    committer = Committer(MemoryStore(), view, Fence(KeyValue("leader", b"", 1, 1)))
+    journal = Journal(view, clock, IdSource(source), ManagerId("m"))
+    committer = Committer(MemoryStore(), view, Fence(KeyValue("leader", b"", 1, 1)), journal)
     large = Large(clock)
     loop = asyncio.create_task(ReconcileLoop(large, view, committer, clock, source).run())
     await asyncio.sleep(0)

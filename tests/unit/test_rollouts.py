@@ -104,6 +104,31 @@ async def test_an_update_goes_through_and_is_remembered_as_good() -> None:
         assert done.healthy == (1, 2)
 
 
+@pytest.mark.parametrize("ending", [1, 2])
+@in_virtual_time
+async def test_places_whose_tasks_have_ended_for_good_hold_nobody_up(ending: int) -> None:
+    """They end well while another place waits for its turn: nobody runs there, and none is missed."""
+    async with leading() as core:
+        await up(core, web(restart=RestartPolicy(condition=RestartCondition.ON_FAILURE)))
+
+        ended: set[int] = set()
+
+        def some_end(task: Task) -> TaskStatus | None:
+            of_new = {each.slot for each in core.tasks("web") if image_of(core, each) == "app:2"}
+            is_idle = task.status.state is TaskState.RUNNING and task.slot not in of_new
+            if of_new and is_idle and len(ended) < ending:
+                ended.add(task.slot)
+            if task.slot in ended and image_of(core, task) == "app:1" and is_idle:
+                return TaskStatus(state=TaskState.COMPLETE, at=LoopClock().now(), exit_code=0)
+            return obey(task)
+
+        core.behaviour = some_end
+        new = web("app:2", restart=RestartPolicy(condition=RestartCondition.ON_FAILURE))
+        await core.submit(new)
+        await settled(core, RolloutState.COMPLETED, 2)
+        assert core.tasks("web", TaskState.COMPLETE)
+
+
 @pytest.mark.parametrize("order", UpdateOrder)
 @pytest.mark.parametrize(("report", "prepares"), [(CRASH, True), (NO_IMAGE, False)])
 @in_virtual_time

@@ -5,6 +5,7 @@ from typing import TypeVar
 import msgspec
 
 from cluster.model import (
+    Autoscale,
     Cluster,
     ClusterId,
     ContainerSpec,
@@ -18,6 +19,7 @@ from cluster.model import (
     NodeState,
     NodeStatus,
     Object,
+    Scaling,
     Service,
     ServiceId,
     ServiceSpec,
@@ -141,6 +143,17 @@ def test_a_gang_is_bound_in_one_change_and_only_when_all_its_tasks_are_there() -
     assert waiting.status.error == "waits until all of gang g is there"
 
 
+SCALE = Autoscale(min_replicas=1, max_replicas=9, cpu_percent=50)
+
+
+def test_a_gang_that_scales_itself_is_all_there_with_the_replicas_that_it_shall_have() -> None:
+    gang = service("a", 2, gang="g", autoscale=SCALE)[:3]  # one of two tasks
+    (waiting,) = saved(reconciler(*gang), Task)
+    assert waiting.status.state is TaskState.PENDING
+    (bound,) = saved(reconciler(*gang, Scaling(service_id=ServiceId("a"), replicas=1)), Task)
+    assert bound.status.state is TaskState.ASSIGNED
+
+
 def test_what_makes_room_is_told_to_stop_and_who_it_is_for_waits() -> None:
     low = running(service("low", 1, cpu=4), "n1") + running(service("lower", 1, cpu=4), "n2")
     high = service("high", 1, cpu=3, priority=5, preempts=True)
@@ -165,3 +178,15 @@ def test_nobody_is_stopped_beyond_what_the_service_can_miss_now() -> None:
     tasks = saved(reconciler(*bound, *high), Task)
     assert [task.id for task in tasks] == ["high.1"]
     assert tasks[0].status.error.startswith("no node fits; 2 nodes: short of")
+
+
+def test_of_a_service_that_scales_itself_is_missing_what_it_shall_have() -> None:
+    budget = DisruptionBudget(max_unavailable=1)
+    low = running(service("low", 1, cpu=4, budget=budget, autoscale=SCALE), "n1")
+    other = running(service("other", 1, cpu=4, priority=9), "n2")
+    high = service("high", 1, cpu=3, priority=5, preempts=True)
+    stopped = saved(reconciler(*low, *other, *high), Task)
+    assert TaskId("low.1") in {task.id for task in stopped}
+    wants_two = Scaling(service_id=ServiceId("low"), replicas=2)
+    (left,) = saved(reconciler(*low, *other, *high, wants_two), Task)
+    assert left.id == "high.1"

@@ -5,7 +5,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.model import NodeId, Service, ServiceId, Task, TaskId
+from cluster.model import Node, NodeId, Service, ServiceId, ServiceVersion, Task, TaskId
 from manager import records
 from manager.store import keys
 from manager.store.interface import (
@@ -171,3 +171,21 @@ def test_any_mix_of_own_writes_watch_and_relists_ends_as_the_store(
     for node in "xy":
         on_node = {t.id for t in view.tasks_on_node(NodeId(node))}
         assert on_node == {t.id for t in view.tasks.values() if t.node_id == node}
+
+
+def test_nothing_that_is_done_to_a_fork_is_seen_in_what_it_was_made_from() -> None:
+    view = View()
+    service = Service(id=ServiceId("s"), spec=service_spec())
+    version = ServiceVersion(service_id=ServiceId("s"), number=1, spec=service_spec())
+    view.supposed(1, [service, version, task("a", "n"), Node(id=NodeId("n"))], ())
+    before = {name: _whole(value) for name, value in vars(view).items()}
+    fork = view.fork()
+    assert {name: _whole(value) for name, value in vars(fork).items()} == before
+    later = ServiceVersion(service_id=ServiceId("s"), number=2, spec=service_spec())
+    fork.supposed(2, [later, task("b", "n"), task("a", "m", 1)], [version, Node(id=NodeId("n"))])
+    assert fork.versions_of_service(ServiceId("s")).keys() == {2}
+    assert {name: _whole(value) for name, value in vars(view).items()} == before
+
+
+def _whole(value: object) -> object:
+    return {key: _whole(part) for key, part in value.items()} if isinstance(value, dict) else value

@@ -640,6 +640,7 @@ class ServiceSummary(_message.Message):
     ROLLOUT_FIELD_NUMBER: _builtins.int
     JOB_FIELD_NUMBER: _builtins.int
     TASKS_COMPLETED_FIELD_NUMBER: _builtins.int
+    SCALING_FIELD_NUMBER: _builtins.int
     tasks_desired: _builtins.int
     """that should run"""
     tasks_running: _builtins.int
@@ -660,6 +661,10 @@ class ServiceSummary(_message.Message):
     def job(self) -> _types_pb2.JobStatus:
         """of a job; absent before the leader has seen it"""
 
+    @_builtins.property
+    def scaling(self) -> _types_pb2.Scaling:
+        """of one that scales itself; absent: nothing was decided yet"""
+
     def __init__(
         self,
         *,
@@ -670,14 +675,20 @@ class ServiceSummary(_message.Message):
         rollout: _types_pb2.Rollout | None = ...,
         job: _types_pb2.JobStatus | None = ...,
         tasks_completed: _builtins.int = ...,
+        scaling: _types_pb2.Scaling | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_job", b"_job", "job", b"job", "rollout", b"rollout", "service", b"service"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_job", b"_job", "_scaling", b"_scaling", "job", b"job", "rollout", b"rollout", "scaling", b"scaling", "service", b"service"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_job", b"_job", "job", b"job", "rollout", b"rollout", "service", b"service", "tasks_completed", b"tasks_completed", "tasks_current", b"tasks_current", "tasks_desired", b"tasks_desired", "tasks_running", b"tasks_running"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_job", b"_job", "_scaling", b"_scaling", "job", b"job", "rollout", b"rollout", "scaling", b"scaling", "service", b"service", "tasks_completed", b"tasks_completed", "tasks_current", b"tasks_current", "tasks_desired", b"tasks_desired", "tasks_running", b"tasks_running"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__job: _TypeAlias = _typing.Literal["job"]  # noqa: Y015
     _WhichOneofArgType__job: _TypeAlias = _typing.Literal["_job", b"_job"]  # noqa: Y015
+    _WhichOneofReturnType__scaling: _TypeAlias = _typing.Literal["scaling"]  # noqa: Y015
+    _WhichOneofArgType__scaling: _TypeAlias = _typing.Literal["_scaling", b"_scaling"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__job) -> _WhichOneofReturnType__job | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__scaling) -> _WhichOneofReturnType__scaling | None: ...
 
 Global___ServiceSummary: _TypeAlias = ServiceSummary  # noqa: Y015
 
@@ -1777,6 +1788,7 @@ class DeployStackRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     SERVICES_FIELD_NUMBER: _builtins.int
     PRUNE_FIELD_NUMBER: _builtins.int
+    PINNED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """of the stack"""
     prune: _builtins.bool
@@ -1785,16 +1797,21 @@ class DeployStackRequest(_message.Message):
     def services(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.ServiceSpec]:
         """all of them, whole"""
 
+    @_builtins.property
+    def pinned(self) -> Global___PinnedPlan:
+        """do exactly what was planned, or refuse; absent: as it comes"""
+
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         services: _abc.Iterable[_types_pb2.ServiceSpec] | None = ...,
         prune: _builtins.bool = ...,
+        pinned: Global___PinnedPlan | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["pinned", b"pinned"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "prune", b"prune", "services", b"services"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "pinned", b"pinned", "prune", b"prune", "services", b"services"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1990,6 +2007,7 @@ class AnyObject(_message.Message):
     STACK_FIELD_NUMBER: _builtins.int
     ROLLOUT_FIELD_NUMBER: _builtins.int
     JOB_STATUS_FIELD_NUMBER: _builtins.int
+    SCALING_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def cluster(self) -> _types_pb2.Cluster: ...
     @_builtins.property
@@ -2010,6 +2028,8 @@ class AnyObject(_message.Message):
     def rollout(self) -> _types_pb2.Rollout: ...
     @_builtins.property
     def job_status(self) -> _types_pb2.JobStatus: ...
+    @_builtins.property
+    def scaling(self) -> _types_pb2.Scaling: ...
     def __init__(
         self,
         *,
@@ -2023,12 +2043,13 @@ class AnyObject(_message.Message):
         stack: _types_pb2.Stack | None = ...,
         rollout: _types_pb2.Rollout | None = ...,
         job_status: _types_pb2.JobStatus | None = ...,
+        scaling: _types_pb2.Scaling | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "job_status", b"job_status", "manager", b"manager", "node", b"node", "object", b"object", "rollout", b"rollout", "service", b"service", "service_version", b"service_version", "session", b"session", "stack", b"stack", "task", b"task"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "job_status", b"job_status", "manager", b"manager", "node", b"node", "object", b"object", "rollout", b"rollout", "scaling", b"scaling", "service", b"service", "service_version", b"service_version", "session", b"session", "stack", b"stack", "task", b"task"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "job_status", b"job_status", "manager", b"manager", "node", b"node", "object", b"object", "rollout", b"rollout", "service", b"service", "service_version", b"service_version", "session", b"session", "stack", b"stack", "task", b"task"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "job_status", b"job_status", "manager", b"manager", "node", b"node", "object", b"object", "rollout", b"rollout", "scaling", b"scaling", "service", b"service", "service_version", b"service_version", "session", b"session", "stack", b"stack", "task", b"task"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_object: _TypeAlias = _typing.Literal["cluster", "manager", "node", "session", "service", "service_version", "task", "stack", "rollout", "job_status"]  # noqa: Y015
+    _WhichOneofReturnType_object: _TypeAlias = _typing.Literal["cluster", "manager", "node", "session", "service", "service_version", "task", "stack", "rollout", "job_status", "scaling"]  # noqa: Y015
     _WhichOneofArgType_object: _TypeAlias = _typing.Literal["object", b"object"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_object) -> _WhichOneofReturnType_object | None: ...
 
@@ -2187,3 +2208,490 @@ class StreamLogsMessage(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StreamLogsMessage: _TypeAlias = StreamLogsMessage  # noqa: Y015
+
+@_typing.final
+class StreamEventsRequest(_message.Message):
+    """--- events ---"""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SINCE_FIELD_NUMBER: _builtins.int
+    SERVICE_FIELD_NUMBER: _builtins.int
+    NODE_FIELD_NUMBER: _builtins.int
+    TASK_FIELD_NUMBER: _builtins.int
+    STACK_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    KINDS_FIELD_NUMBER: _builtins.int
+    TAIL_FIELD_NUMBER: _builtins.int
+    FOLLOW_FIELD_NUMBER: _builtins.int
+    AFTER_REVISION_FIELD_NUMBER: _builtins.int
+    since: _builtins.float
+    """from that moment on, seconds since 1970 UTC; 0: all that is kept"""
+    service: _builtins.str
+    """reference; or a name or id of one that is gone"""
+    node: _builtins.str
+    """likewise"""
+    task: _builtins.str
+    """likewise"""
+    stack: _builtins.str
+    """name"""
+    request_id: _builtins.str
+    """only what goes back to that request"""
+    tail: _builtins.int
+    """begin with so many of the latest; -1: all of them"""
+    follow: _builtins.bool
+    """go on with what comes"""
+    after_revision: _builtins.int
+    """only what came after it; 0: all"""
+    @_builtins.property
+    def kinds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """"task", "service", "node", ...; none: all"""
+
+    def __init__(
+        self,
+        *,
+        since: _builtins.float = ...,
+        service: _builtins.str = ...,
+        node: _builtins.str = ...,
+        task: _builtins.str = ...,
+        stack: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        kinds: _abc.Iterable[_builtins.str] | None = ...,
+        tail: _builtins.int = ...,
+        follow: _builtins.bool = ...,
+        after_revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_revision", b"after_revision", "follow", b"follow", "kinds", b"kinds", "node", b"node", "request_id", b"request_id", "service", b"service", "since", b"since", "stack", b"stack", "tail", b"tail", "task", b"task"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamEventsRequest: _TypeAlias = StreamEventsRequest  # noqa: Y015
+
+@_typing.final
+class StreamEventsMessage(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENTS_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    """of the store; up to it everything was told"""
+    @_builtins.property
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.Event]:
+        """in the order in which they became so"""
+
+    def __init__(
+        self,
+        *,
+        events: _abc.Iterable[_types_pb2.Event] | None = ...,
+        revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamEventsMessage: _TypeAlias = StreamEventsMessage  # noqa: Y015
+
+@_typing.final
+class GetTaskStoryRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_FIELD_NUMBER: _builtins.int
+    task: _builtins.str
+    """reference, or the id of one that is gone"""
+    def __init__(
+        self,
+        *,
+        task: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["task", b"task"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetTaskStoryRequest: _TypeAlias = GetTaskStoryRequest  # noqa: Y015
+
+@_typing.final
+class GetTaskStoryResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_FIELD_NUMBER: _builtins.int
+    PREDECESSORS_FIELD_NUMBER: _builtins.int
+    EVENTS_FIELD_NUMBER: _builtins.int
+    EXPLANATION_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """that it goes back to"""
+    explanation: _builtins.str
+    """how it is, in a sentence or two; empty if it is gone"""
+    @_builtins.property
+    def task(self) -> Global___TaskSummary:
+        """as it is; absent if it is gone"""
+
+    @_builtins.property
+    def request(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.Event]:
+        """what that request did"""
+
+    @_builtins.property
+    def predecessors(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.Event]:
+        """of the tasks before it in its place"""
+
+    @_builtins.property
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.Event]:
+        """its own"""
+
+    def __init__(
+        self,
+        *,
+        task: Global___TaskSummary | None = ...,
+        request_id: _builtins.str = ...,
+        request: _abc.Iterable[_types_pb2.Event] | None = ...,
+        predecessors: _abc.Iterable[_types_pb2.Event] | None = ...,
+        events: _abc.Iterable[_types_pb2.Event] | None = ...,
+        explanation: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["task", b"task"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "explanation", b"explanation", "predecessors", b"predecessors", "request", b"request", "request_id", b"request_id", "task", b"task"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetTaskStoryResponse: _TypeAlias = GetTaskStoryResponse  # noqa: Y015
+
+@_typing.final
+class TrialRequest(_message.Message):
+    """--- plans ---
+
+    A request on trial.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEPLOY_STACK_FIELD_NUMBER: _builtins.int
+    REMOVE_STACK_FIELD_NUMBER: _builtins.int
+    CREATE_SERVICE_FIELD_NUMBER: _builtins.int
+    UPDATE_SERVICE_FIELD_NUMBER: _builtins.int
+    SCALE_SERVICES_FIELD_NUMBER: _builtins.int
+    REMOVE_SERVICES_FIELD_NUMBER: _builtins.int
+    UPDATE_NODE_FIELD_NUMBER: _builtins.int
+    REMOVE_NODE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def deploy_stack(self) -> Global___DeployStackRequest: ...
+    @_builtins.property
+    def remove_stack(self) -> Global___RemoveStackRequest: ...
+    @_builtins.property
+    def create_service(self) -> Global___CreateServiceRequest: ...
+    @_builtins.property
+    def update_service(self) -> Global___UpdateServiceRequest: ...
+    @_builtins.property
+    def scale_services(self) -> Global___ScaleServicesRequest: ...
+    @_builtins.property
+    def remove_services(self) -> Global___RemoveServicesRequest: ...
+    @_builtins.property
+    def update_node(self) -> Global___UpdateNodeRequest: ...
+    @_builtins.property
+    def remove_node(self) -> Global___RemoveNodeRequest: ...
+    def __init__(
+        self,
+        *,
+        deploy_stack: Global___DeployStackRequest | None = ...,
+        remove_stack: Global___RemoveStackRequest | None = ...,
+        create_service: Global___CreateServiceRequest | None = ...,
+        update_service: Global___UpdateServiceRequest | None = ...,
+        scale_services: Global___ScaleServicesRequest | None = ...,
+        remove_services: Global___RemoveServicesRequest | None = ...,
+        update_node: Global___UpdateNodeRequest | None = ...,
+        remove_node: Global___RemoveNodeRequest | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_service", b"create_service", "deploy_stack", b"deploy_stack", "remove_node", b"remove_node", "remove_services", b"remove_services", "remove_stack", b"remove_stack", "request", b"request", "scale_services", b"scale_services", "update_node", b"update_node", "update_service", b"update_service"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_service", b"create_service", "deploy_stack", b"deploy_stack", "remove_node", b"remove_node", "remove_services", b"remove_services", "remove_stack", b"remove_stack", "request", b"request", "scale_services", b"scale_services", "update_node", b"update_node", "update_service", b"update_service"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_request: _TypeAlias = _typing.Literal["deploy_stack", "remove_stack", "create_service", "update_service", "scale_services", "remove_services", "update_node", "remove_node"]  # noqa: Y015
+    _WhichOneofArgType_request: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_request) -> _WhichOneofReturnType_request | None: ...
+
+Global___TrialRequest: _TypeAlias = TrialRequest  # noqa: Y015
+
+@_typing.final
+class PlanRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def requests(self) -> _containers.RepeatedCompositeFieldContainer[Global___TrialRequest]:
+        """in this order"""
+
+    def __init__(
+        self,
+        *,
+        requests: _abc.Iterable[Global___TrialRequest] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["requests", b"requests"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlanRequest: _TypeAlias = PlanRequest  # noqa: Y015
+
+@_typing.final
+class PlannedService(_message.Message):
+    """A service whose spec would change."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EFFECT_FIELD_NUMBER: _builtins.int
+    SERVICE_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    BEFORE_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    WAITS_FOR_FIELD_NUMBER: _builtins.int
+    effect: _builtins.str
+    """"create", "update" or "remove" """
+    service_id: _builtins.str
+    """which; a new one gets this id if the plan is deployed"""
+    name: _builtins.str
+    """by name"""
+    waits_for: _builtins.str
+    """services that its new tasks would wait for; empty: none"""
+    @_builtins.property
+    def before(self) -> _types_pb2.ServiceSpec:
+        """absent: there is none"""
+
+    @_builtins.property
+    def after(self) -> _types_pb2.ServiceSpec:
+        """absent: it is gone"""
+
+    def __init__(
+        self,
+        *,
+        effect: _builtins.str = ...,
+        service_id: _builtins.str = ...,
+        name: _builtins.str = ...,
+        before: _types_pb2.ServiceSpec | None = ...,
+        after: _types_pb2.ServiceSpec | None = ...,
+        waits_for: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "effect", b"effect", "name", b"name", "service_id", b"service_id", "waits_for", b"waits_for"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlannedService: _TypeAlias = PlannedService  # noqa: Y015
+
+@_typing.final
+class PlannedNode(_message.Message):
+    """A node of which something else would be asked."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EFFECT_FIELD_NUMBER: _builtins.int
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    HOSTNAME_FIELD_NUMBER: _builtins.int
+    BEFORE_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    effect: _builtins.str
+    """"update" or "remove" """
+    node_id: _builtins.str
+    """which"""
+    hostname: _builtins.str
+    """by name"""
+    @_builtins.property
+    def before(self) -> _types_pb2.NodeSpec:
+        """as asked for now"""
+
+    @_builtins.property
+    def after(self) -> _types_pb2.NodeSpec:
+        """absent: it is gone"""
+
+    def __init__(
+        self,
+        *,
+        effect: _builtins.str = ...,
+        node_id: _builtins.str = ...,
+        hostname: _builtins.str = ...,
+        before: _types_pb2.NodeSpec | None = ...,
+        after: _types_pb2.NodeSpec | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "effect", b"effect", "hostname", b"hostname", "node_id", b"node_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlannedNode: _TypeAlias = PlannedNode  # noqa: Y015
+
+@_typing.final
+class PlannedTask(_message.Message):
+    """What would become of a place of a service."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EFFECT_FIELD_NUMBER: _builtins.int
+    SERVICE_FIELD_NUMBER: _builtins.int
+    SLOT_FIELD_NUMBER: _builtins.int
+    FROM_NODE_FIELD_NUMBER: _builtins.int
+    TO_NODE_FIELD_NUMBER: _builtins.int
+    WHY_FIELD_NUMBER: _builtins.int
+    RUN_FIELD_NUMBER: _builtins.int
+    effect: _builtins.str
+    """"create", "restart", "move", "remove" or "wait" """
+    service: _builtins.str
+    """by name"""
+    slot: _builtins.int
+    """0 of a global service"""
+    from_node: _builtins.str
+    """host name of the node where its task is; empty: there is none"""
+    to_node: _builtins.str
+    """where it would be; empty: nowhere"""
+    why: _builtins.str
+    """it would have to wait"""
+    run: _builtins.int
+    """of a job; 0 of anything else"""
+    def __init__(
+        self,
+        *,
+        effect: _builtins.str = ...,
+        service: _builtins.str = ...,
+        slot: _builtins.int = ...,
+        from_node: _builtins.str = ...,
+        to_node: _builtins.str = ...,
+        why: _builtins.str = ...,
+        run: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["effect", b"effect", "from_node", b"from_node", "run", b"run", "service", b"service", "slot", b"slot", "to_node", b"to_node", "why", b"why"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlannedTask: _TypeAlias = PlannedTask  # noqa: Y015
+
+@_typing.final
+class PlanResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLUSTER_ID_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    SERVICES_FIELD_NUMBER: _builtins.int
+    NODES_FIELD_NUMBER: _builtins.int
+    TASKS_FIELD_NUMBER: _builtins.int
+    TASKS_KEPT_FIELD_NUMBER: _builtins.int
+    SECONDS_FIELD_NUMBER: _builtins.int
+    COMPLETE_FIELD_NUMBER: _builtins.int
+    LEFT_OVER_FIELD_NUMBER: _builtins.int
+    AWAITING_ROOM_FIELD_NUMBER: _builtins.int
+    cluster_id: _builtins.str
+    """of the cluster that was asked"""
+    revision: _builtins.int
+    """of the store, on which it rests"""
+    tasks_kept: _builtins.int
+    """of the services concerned, that stay as they are"""
+    seconds: _builtins.float
+    """that delays take; pulls and starts come on top"""
+    complete: _builtins.bool
+    """false: the forecast was cut off; there is more"""
+    awaiting_room: _builtins.int
+    """tasks placed once others left: the first free host's"""
+    @_builtins.property
+    def services(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlannedService]:
+        """sorted by name"""
+
+    @_builtins.property
+    def nodes(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlannedNode]:
+        """sorted by host name"""
+
+    @_builtins.property
+    def tasks(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlannedTask]:
+        """by service name, run and slot; only those that do not stay"""
+
+    @_builtins.property
+    def left_over(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """as in DeployStackResponse"""
+
+    def __init__(
+        self,
+        *,
+        cluster_id: _builtins.str = ...,
+        revision: _builtins.int = ...,
+        services: _abc.Iterable[Global___PlannedService] | None = ...,
+        nodes: _abc.Iterable[Global___PlannedNode] | None = ...,
+        tasks: _abc.Iterable[Global___PlannedTask] | None = ...,
+        tasks_kept: _builtins.int = ...,
+        seconds: _builtins.float = ...,
+        complete: _builtins.bool = ...,
+        left_over: _abc.Iterable[_builtins.str] | None = ...,
+        awaiting_room: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["awaiting_room", b"awaiting_room", "cluster_id", b"cluster_id", "complete", b"complete", "left_over", b"left_over", "nodes", b"nodes", "revision", b"revision", "seconds", b"seconds", "services", b"services", "tasks", b"tasks", "tasks_kept", b"tasks_kept"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlanResponse: _TypeAlias = PlanResponse  # noqa: Y015
+
+@_typing.final
+class PinnedPlan(_message.Message):
+    """A plan that is to be carried out as it is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class ServiceIdsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    CLUSTER_ID_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    SERVICE_IDS_FIELD_NUMBER: _builtins.int
+    TASKS_FIELD_NUMBER: _builtins.int
+    cluster_id: _builtins.str
+    """as planned"""
+    revision: _builtins.int
+    """as planned"""
+    @_builtins.property
+    def service_ids(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """of the services that are new, by name"""
+
+    @_builtins.property
+    def tasks(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlannedTask]:
+        """as planned"""
+
+    def __init__(
+        self,
+        *,
+        cluster_id: _builtins.str = ...,
+        revision: _builtins.int = ...,
+        service_ids: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        tasks: _abc.Iterable[Global___PlannedTask] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "revision", b"revision", "service_ids", b"service_ids", "tasks", b"tasks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PinnedPlan: _TypeAlias = PinnedPlan  # noqa: Y015

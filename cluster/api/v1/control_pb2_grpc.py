@@ -164,10 +164,25 @@ class ControlStub:
                 request_serializer=cluster_dot_api_dot_v1_dot_control__pb2.RemoveStackRequest.SerializeToString,
                 response_deserializer=cluster_dot_api_dot_v1_dot_control__pb2.RemoveStackResponse.FromString,
                 _registered_method=True)
+        self.Plan = channel.unary_unary(
+                '/cluster.api.v1.Control/Plan',
+                request_serializer=cluster_dot_api_dot_v1_dot_control__pb2.PlanRequest.SerializeToString,
+                response_deserializer=cluster_dot_api_dot_v1_dot_control__pb2.PlanResponse.FromString,
+                _registered_method=True)
         self.Watch = channel.unary_stream(
                 '/cluster.api.v1.Control/Watch',
                 request_serializer=cluster_dot_api_dot_v1_dot_control__pb2.WatchRequest.SerializeToString,
                 response_deserializer=cluster_dot_api_dot_v1_dot_control__pb2.WatchMessage.FromString,
+                _registered_method=True)
+        self.StreamEvents = channel.unary_stream(
+                '/cluster.api.v1.Control/StreamEvents',
+                request_serializer=cluster_dot_api_dot_v1_dot_control__pb2.StreamEventsRequest.SerializeToString,
+                response_deserializer=cluster_dot_api_dot_v1_dot_control__pb2.StreamEventsMessage.FromString,
+                _registered_method=True)
+        self.GetTaskStory = channel.unary_unary(
+                '/cluster.api.v1.Control/GetTaskStory',
+                request_serializer=cluster_dot_api_dot_v1_dot_control__pb2.GetTaskStoryRequest.SerializeToString,
+                response_deserializer=cluster_dot_api_dot_v1_dot_control__pb2.GetTaskStoryResponse.FromString,
                 _registered_method=True)
         self.StreamLogs = channel.unary_stream(
                 '/cluster.api.v1.Control/StreamLogs',
@@ -351,8 +366,29 @@ class ControlServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Plan(self, request, context):
+        """Tell what would come of requests, one after the other, and change nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Watch(self, request, context):
         """Follow what changes: first everything as it is, then every change, without a gap.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StreamEvents(self, request, context):
+        """Tell what was decided and seen, why, and on whose request: what is kept, then what comes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetTaskStory(self, request, context):
+        """Tell one task's whole history, from the request to the container.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -498,10 +534,25 @@ def add_ControlServicer_to_server(servicer, server):
                     request_deserializer=cluster_dot_api_dot_v1_dot_control__pb2.RemoveStackRequest.FromString,
                     response_serializer=cluster_dot_api_dot_v1_dot_control__pb2.RemoveStackResponse.SerializeToString,
             ),
+            'Plan': grpc.unary_unary_rpc_method_handler(
+                    servicer.Plan,
+                    request_deserializer=cluster_dot_api_dot_v1_dot_control__pb2.PlanRequest.FromString,
+                    response_serializer=cluster_dot_api_dot_v1_dot_control__pb2.PlanResponse.SerializeToString,
+            ),
             'Watch': grpc.unary_stream_rpc_method_handler(
                     servicer.Watch,
                     request_deserializer=cluster_dot_api_dot_v1_dot_control__pb2.WatchRequest.FromString,
                     response_serializer=cluster_dot_api_dot_v1_dot_control__pb2.WatchMessage.SerializeToString,
+            ),
+            'StreamEvents': grpc.unary_stream_rpc_method_handler(
+                    servicer.StreamEvents,
+                    request_deserializer=cluster_dot_api_dot_v1_dot_control__pb2.StreamEventsRequest.FromString,
+                    response_serializer=cluster_dot_api_dot_v1_dot_control__pb2.StreamEventsMessage.SerializeToString,
+            ),
+            'GetTaskStory': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetTaskStory,
+                    request_deserializer=cluster_dot_api_dot_v1_dot_control__pb2.GetTaskStoryRequest.FromString,
+                    response_serializer=cluster_dot_api_dot_v1_dot_control__pb2.GetTaskStoryResponse.SerializeToString,
             ),
             'StreamLogs': grpc.unary_stream_rpc_method_handler(
                     servicer.StreamLogs,
@@ -1222,6 +1273,33 @@ class Control:
             _registered_method=True)
 
     @staticmethod
+    def Plan(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cluster.api.v1.Control/Plan',
+            cluster_dot_api_dot_v1_dot_control__pb2.PlanRequest.SerializeToString,
+            cluster_dot_api_dot_v1_dot_control__pb2.PlanResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def Watch(request,
             target,
             options=(),
@@ -1238,6 +1316,60 @@ class Control:
             '/cluster.api.v1.Control/Watch',
             cluster_dot_api_dot_v1_dot_control__pb2.WatchRequest.SerializeToString,
             cluster_dot_api_dot_v1_dot_control__pb2.WatchMessage.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/cluster.api.v1.Control/StreamEvents',
+            cluster_dot_api_dot_v1_dot_control__pb2.StreamEventsRequest.SerializeToString,
+            cluster_dot_api_dot_v1_dot_control__pb2.StreamEventsMessage.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetTaskStory(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cluster.api.v1.Control/GetTaskStory',
+            cluster_dot_api_dot_v1_dot_control__pb2.GetTaskStoryRequest.SerializeToString,
+            cluster_dot_api_dot_v1_dot_control__pb2.GetTaskStoryResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -79,8 +79,14 @@ class ControlStub:
     """Create and update all services of a stack in one transaction."""
     ListStacks: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListStacksRequest, _control_pb2.ListStacksResponse]
     RemoveStack: _grpc.UnaryUnaryMultiCallable[_control_pb2.RemoveStackRequest, _control_pb2.RemoveStackResponse]
+    Plan: _grpc.UnaryUnaryMultiCallable[_control_pb2.PlanRequest, _control_pb2.PlanResponse]
+    """Tell what would come of requests, one after the other, and change nothing."""
     Watch: _grpc.UnaryStreamMultiCallable[_control_pb2.WatchRequest, _control_pb2.WatchMessage]
     """Follow what changes: first everything as it is, then every change, without a gap."""
+    StreamEvents: _grpc.UnaryStreamMultiCallable[_control_pb2.StreamEventsRequest, _control_pb2.StreamEventsMessage]
+    """Tell what was decided and seen, why, and on whose request: what is kept, then what comes."""
+    GetTaskStory: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetTaskStoryRequest, _control_pb2.GetTaskStoryResponse]
+    """Tell one task's whole history, from the request to the container."""
     StreamLogs: _grpc.UnaryStreamMultiCallable[_control_pb2.StreamLogsRequest, _control_pb2.StreamLogsMessage]
     """Read what tasks have written."""
 
@@ -129,8 +135,14 @@ class ControlAsyncStub(ControlStub):
     """Create and update all services of a stack in one transaction."""
     ListStacks: _aio.UnaryUnaryMultiCallable[_control_pb2.ListStacksRequest, _control_pb2.ListStacksResponse]  # type: ignore[assignment]
     RemoveStack: _aio.UnaryUnaryMultiCallable[_control_pb2.RemoveStackRequest, _control_pb2.RemoveStackResponse]  # type: ignore[assignment]
+    Plan: _aio.UnaryUnaryMultiCallable[_control_pb2.PlanRequest, _control_pb2.PlanResponse]  # type: ignore[assignment]
+    """Tell what would come of requests, one after the other, and change nothing."""
     Watch: _aio.UnaryStreamMultiCallable[_control_pb2.WatchRequest, _control_pb2.WatchMessage]  # type: ignore[assignment]
     """Follow what changes: first everything as it is, then every change, without a gap."""
+    StreamEvents: _aio.UnaryStreamMultiCallable[_control_pb2.StreamEventsRequest, _control_pb2.StreamEventsMessage]  # type: ignore[assignment]
+    """Tell what was decided and seen, why, and on whose request: what is kept, then what comes."""
+    GetTaskStory: _aio.UnaryUnaryMultiCallable[_control_pb2.GetTaskStoryRequest, _control_pb2.GetTaskStoryResponse]  # type: ignore[assignment]
+    """Tell one task's whole history, from the request to the container."""
     StreamLogs: _aio.UnaryStreamMultiCallable[_control_pb2.StreamLogsRequest, _control_pb2.StreamLogsMessage]  # type: ignore[assignment]
     """Read what tasks have written."""
 
@@ -334,12 +346,36 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_control_pb2.RemoveStackResponse, _abc.Awaitable[_control_pb2.RemoveStackResponse]]: ...
 
     @_abc_1.abstractmethod
+    def Plan(
+        self,
+        request: _control_pb2.PlanRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.PlanResponse, _abc.Awaitable[_control_pb2.PlanResponse]]:
+        """Tell what would come of requests, one after the other, and change nothing."""
+
+    @_abc_1.abstractmethod
     def Watch(
         self,
         request: _control_pb2.WatchRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_control_pb2.WatchMessage], _abc.AsyncIterator[_control_pb2.WatchMessage]]:
         """Follow what changes: first everything as it is, then every change, without a gap."""
+
+    @_abc_1.abstractmethod
+    def StreamEvents(
+        self,
+        request: _control_pb2.StreamEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_control_pb2.StreamEventsMessage], _abc.AsyncIterator[_control_pb2.StreamEventsMessage]]:
+        """Tell what was decided and seen, why, and on whose request: what is kept, then what comes."""
+
+    @_abc_1.abstractmethod
+    def GetTaskStory(
+        self,
+        request: _control_pb2.GetTaskStoryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.GetTaskStoryResponse, _abc.Awaitable[_control_pb2.GetTaskStoryResponse]]:
+        """Tell one task's whole history, from the request to the container."""
 
     @_abc_1.abstractmethod
     def StreamLogs(

@@ -1684,6 +1684,52 @@ class DisruptionBudget(_message.Message):
 Global___DisruptionBudget: _TypeAlias = DisruptionBudget  # noqa: Y015
 
 @_typing.final
+class Autoscale(_message.Message):
+    """Between which numbers of replicas a service scales itself, and by what."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MIN_REPLICAS_FIELD_NUMBER: _builtins.int
+    MAX_REPLICAS_FIELD_NUMBER: _builtins.int
+    CPU_PERCENT_FIELD_NUMBER: _builtins.int
+    MEMORY_PERCENT_FIELD_NUMBER: _builtins.int
+    TOLERANCE_PERCENT_FIELD_NUMBER: _builtins.int
+    UP_WINDOW_SECONDS_FIELD_NUMBER: _builtins.int
+    DOWN_WINDOW_SECONDS_FIELD_NUMBER: _builtins.int
+    min_replicas: _builtins.int
+    """at least 1"""
+    max_replicas: _builtins.int
+    """not less"""
+    cpu_percent: _builtins.int
+    """that tasks shall use on average, of what each reserves; 0: any"""
+    memory_percent: _builtins.int
+    """likewise"""
+    tolerance_percent: _builtins.int
+    """of the target; so far from it is near enough"""
+    up_window_seconds: _builtins.float
+    """it grows to the least called for during so long"""
+    down_window_seconds: _builtins.float
+    """it shrinks to the most called for during so long"""
+    def __init__(
+        self,
+        *,
+        min_replicas: _builtins.int = ...,
+        max_replicas: _builtins.int = ...,
+        cpu_percent: _builtins.int = ...,
+        memory_percent: _builtins.int = ...,
+        tolerance_percent: _builtins.int = ...,
+        up_window_seconds: _builtins.float = ...,
+        down_window_seconds: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpu_percent", b"cpu_percent", "down_window_seconds", b"down_window_seconds", "max_replicas", b"max_replicas", "memory_percent", b"memory_percent", "min_replicas", b"min_replicas", "tolerance_percent", b"tolerance_percent", "up_window_seconds", b"up_window_seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Autoscale: _TypeAlias = Autoscale  # noqa: Y015
+
+@_typing.final
 class Schedule(_message.Message):
     """When a job runs by itself."""
 
@@ -1963,6 +2009,7 @@ class ServiceSpec(_message.Message):
     GANG_FIELD_NUMBER: _builtins.int
     JOB_FIELD_NUMBER: _builtins.int
     DEPENDS_ON_FIELD_NUMBER: _builtins.int
+    AUTOSCALE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """unique among services"""
     stack: _builtins.str
@@ -2005,6 +2052,10 @@ class ServiceSpec(_message.Message):
     def depends_on(self) -> _containers.RepeatedCompositeFieldContainer[Global___Dependency]:
         """what must be so before a task may start"""
 
+    @_builtins.property
+    def autoscale(self) -> Global___Autoscale:
+        """absent: it has so many replicas; else it scales itself"""
+
     def __init__(
         self,
         *,
@@ -2022,12 +2073,15 @@ class ServiceSpec(_message.Message):
         gang: _builtins.str = ...,
         job: Global___JobSpec | None = ...,
         depends_on: _abc.Iterable[Global___Dependency] | None = ...,
+        autoscale: Global___Autoscale | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["budget", b"budget", "job", b"job", "rollback", b"rollback", "task", b"task", "update", b"update"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_autoscale", b"_autoscale", "autoscale", b"autoscale", "budget", b"budget", "job", b"job", "rollback", b"rollback", "task", b"task", "update", b"update"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget", b"budget", "depends_on", b"depends_on", "gang", b"gang", "job", b"job", "labels", b"labels", "mode", b"mode", "name", b"name", "preempts", b"preempts", "priority", b"priority", "replicas", b"replicas", "rollback", b"rollback", "stack", b"stack", "task", b"task", "update", b"update"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_autoscale", b"_autoscale", "autoscale", b"autoscale", "budget", b"budget", "depends_on", b"depends_on", "gang", b"gang", "job", b"job", "labels", b"labels", "mode", b"mode", "name", b"name", "preempts", b"preempts", "priority", b"priority", "replicas", b"replicas", "rollback", b"rollback", "stack", b"stack", "task", b"task", "update", b"update"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__autoscale: _TypeAlias = _typing.Literal["autoscale"]  # noqa: Y015
+    _WhichOneofArgType__autoscale: _TypeAlias = _typing.Literal["_autoscale", b"_autoscale"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__autoscale) -> _WhichOneofReturnType__autoscale | None: ...
 
 Global___ServiceSpec: _TypeAlias = ServiceSpec  # noqa: Y015
 
@@ -2184,6 +2238,7 @@ class ServiceVersion(_message.Message):
     NUMBER_FIELD_NUMBER: _builtins.int
     SPEC_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """the store's revision that wrote it"""
     service_id: _builtins.str
@@ -2192,6 +2247,8 @@ class ServiceVersion(_message.Message):
     """which, from 1"""
     created_at: _builtins.float
     """seconds since 1970 UTC"""
+    request_id: _builtins.str
+    """of the request that made it"""
     @_builtins.property
     def spec(self) -> Global___ServiceSpec:
         """never changed"""
@@ -2204,14 +2261,53 @@ class ServiceVersion(_message.Message):
         number: _builtins.int = ...,
         spec: Global___ServiceSpec | None = ...,
         created_at: _builtins.float = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "number", b"number", "service_id", b"service_id", "spec", b"spec", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "number", b"number", "request_id", b"request_id", "service_id", b"service_id", "spec", b"spec", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ServiceVersion: _TypeAlias = ServiceVersion  # noqa: Y015
+
+@_typing.final
+class Scaling(_message.Message):
+    """How many replicas a service that scales itself shall have."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    SERVICE_ID_FIELD_NUMBER: _builtins.int
+    REPLICAS_FIELD_NUMBER: _builtins.int
+    WHY_FIELD_NUMBER: _builtins.int
+    DECIDED_AT_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    """the store's revision that last changed it"""
+    service_id: _builtins.str
+    """whose"""
+    replicas: _builtins.int
+    """so many"""
+    why: _builtins.str
+    """in a sentence"""
+    decided_at: _builtins.float
+    """seconds since 1970 UTC"""
+    def __init__(
+        self,
+        *,
+        version: _builtins.int = ...,
+        service_id: _builtins.str = ...,
+        replicas: _builtins.int = ...,
+        why: _builtins.str = ...,
+        decided_at: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decided_at", b"decided_at", "replicas", b"replicas", "service_id", b"service_id", "version", b"version", "why", b"why"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Scaling: _TypeAlias = Scaling  # noqa: Y015
 
 @_typing.final
 class Stack(_message.Message):
@@ -2789,6 +2885,7 @@ class Assignment(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     STACK_FIELD_NUMBER: _builtins.int
     GENERIC_ITEMS_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     """which"""
     service_id: _builtins.str
@@ -2807,6 +2904,8 @@ class Assignment(_message.Message):
     """the last that the manager knows"""
     stack: _builtins.str
     """empty if none"""
+    request_id: _builtins.str
+    """that its version goes back to"""
     @_builtins.property
     def generic_items(self) -> _containers.MessageMap[_builtins.str, Global___StringList]:
         """the node's that are its own, by kind"""
@@ -2824,11 +2923,98 @@ class Assignment(_message.Message):
         state: Global___TaskState.ValueType = ...,
         stack: _builtins.str = ...,
         generic_items: _abc.Mapping[_builtins.str, Global___StringList] | None = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["desired_state", b"desired_state", "generic_items", b"generic_items", "node_id", b"node_id", "service_id", b"service_id", "service_name", b"service_name", "slot", b"slot", "spec_version", b"spec_version", "stack", b"stack", "state", b"state", "task_id", b"task_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["desired_state", b"desired_state", "generic_items", b"generic_items", "node_id", b"node_id", "request_id", b"request_id", "service_id", b"service_id", "service_name", b"service_name", "slot", b"slot", "spec_version", b"spec_version", "stack", b"stack", "state", b"state", "task_id", b"task_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Assignment: _TypeAlias = Assignment  # noqa: Y015
+
+@_typing.final
+class Event(_message.Message):
+    """Something that was decided or seen."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AT_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    EVENT_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    WHY_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    SERVICE_ID_FIELD_NUMBER: _builtins.int
+    SERVICE_FIELD_NUMBER: _builtins.int
+    STACK_FIELD_NUMBER: _builtins.int
+    SLOT_FIELD_NUMBER: _builtins.int
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    NODE_FIELD_NUMBER: _builtins.int
+    CONTAINER_ID_FIELD_NUMBER: _builtins.int
+    BY_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    RUN_FIELD_NUMBER: _builtins.int
+    at: _builtins.float
+    """by the clock of whoever decided or saw it, seconds since 1970 UTC"""
+    kind: _builtins.str
+    """of the object: "task", "service", "stack", "node", "manager", ..."""
+    event: _builtins.str
+    """in a word: "created", "assigned", "running", "down", "removed" """
+    id: _builtins.str
+    """of the object"""
+    name: _builtins.str
+    """of the object"""
+    why: _builtins.str
+    """in a sentence; may be empty"""
+    request_id: _builtins.str
+    """that it goes back to; empty: nobody asked for it"""
+    service_id: _builtins.str
+    """of the service concerned"""
+    service: _builtins.str
+    """its name"""
+    stack: _builtins.str
+    """of the service, or the stack itself"""
+    slot: _builtins.int
+    """of a task"""
+    node_id: _builtins.str
+    """of the node concerned"""
+    node: _builtins.str
+    """its host name"""
+    container_id: _builtins.str
+    """the beginning of Docker's id, where a task got its container"""
+    by: _builtins.str
+    """the manager that wrote it down"""
+    revision: _builtins.int
+    """of the store, at which it became so"""
+    run: _builtins.int
+    """of a job, that it is about; 0: none"""
+    def __init__(
+        self,
+        *,
+        at: _builtins.float = ...,
+        kind: _builtins.str = ...,
+        event: _builtins.str = ...,
+        id: _builtins.str = ...,
+        name: _builtins.str = ...,
+        why: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        service_id: _builtins.str = ...,
+        service: _builtins.str = ...,
+        stack: _builtins.str = ...,
+        slot: _builtins.int = ...,
+        node_id: _builtins.str = ...,
+        node: _builtins.str = ...,
+        container_id: _builtins.str = ...,
+        by: _builtins.str = ...,
+        revision: _builtins.int = ...,
+        run: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "by", b"by", "container_id", b"container_id", "event", b"event", "id", b"id", "kind", b"kind", "name", b"name", "node", b"node", "node_id", b"node_id", "request_id", b"request_id", "revision", b"revision", "run", b"run", "service", b"service", "service_id", b"service_id", "slot", b"slot", "stack", b"stack", "why", b"why"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Event: _TypeAlias = Event  # noqa: Y015

@@ -14,7 +14,7 @@ from functools import cache
 
 from cluster import dependencies
 from cluster.ids import IdSource
-from cluster.model import JobStatus, Node, Service, ServiceId, Task, TaskId
+from cluster.model import JobStatus, Node, Scaling, Service, ServiceId, Task, TaskId
 from manager import view as views
 from manager.committer import Change
 from manager.reconcilers import restart
@@ -42,8 +42,19 @@ class JobReconciler:
 
     name = "jobs"
 
-    def __init__(self, view: views.View, ids: IdSource, jitter: restart.Jitter) -> None:
+    def __init__(
+        self, view: views.View, ids: IdSource, jitter: restart.Jitter, *, has_time: bool = True
+    ) -> None:
+        """Plan nothing yet.
+
+        Args:
+            view: what is decided on.
+            ids: of new tasks.
+            jitter: of restart delays.
+            has_time: False: schedules rest.
+        """
         self._view = view
+        self._has_time = has_time
         self._ids = ids
         self._jitter = jitter
         self._dependents = Dependents(view)
@@ -58,6 +69,8 @@ class JobReconciler:
                 return [task.service_id, *waiting]
             case JobStatus() as status:
                 return [status.service_id, *waiting]
+            case Scaling():
+                return waiting
             case Node():
                 return [
                     service.id
@@ -96,5 +109,6 @@ class JobReconciler:
                 now=now,
                 new_id=lambda: TaskId(self._ids.new()),
                 jitter=self._jitter,
+                has_time=self._has_time,
             )
         )

@@ -44,6 +44,7 @@ class Facts:
         now: seconds since 1970 UTC.
         new_id: makes the id of a new task.
         jitter: a random number in [0, 1).
+        has_time: False: nothing becomes due by the schedule, whatever the time.
     """
 
     service: Service
@@ -55,6 +56,7 @@ class Facts:
     now: float
     new_id: Callable[[], TaskId]
     jitter: restart.Jitter
+    has_time: bool = True
 
     def spec_of(self, run: JobRun) -> ServiceSpec:
         """Return the spec that a run was made with, which a later update does not change."""

@@ -77,7 +77,7 @@ def look_again_seconds(facts: Facts) -> float | None:
         if run.state is RunState.RUNNING and (limit := facts.spec_of(run).job.time_limit_seconds)
     ]
     schedule = facts.service.spec.job.schedule
-    if schedule is not None and not is_suspended(facts.service):
+    if schedule is not None and facts.has_time and not is_suspended(facts.service):
         times.append(next_due(schedule, max(facts.status.scheduled_from, facts.now)))
     return max(0.0, min(times) - facts.now) if times else None
 
@@ -123,7 +123,7 @@ def _answer_requests(facts: Facts, step: Step) -> None:
 def _follow_schedule(facts: Facts, step: Step) -> None:
     """Begin the run that is due, or say why not; those due before it are past."""
     schedule = facts.service.spec.job.schedule
-    if schedule is None or is_suspended(facts.service):
+    if schedule is None or is_suspended(facts.service) or not facts.has_time:
         return
     decided_until = _decided_until(step)
     if decided_until < step.status.scheduled_from:

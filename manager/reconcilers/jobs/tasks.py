@@ -29,6 +29,7 @@ from cluster.model import (
 )
 from manager.committer import Change
 from manager.reconcilers import restart
+from manager.reconcilers.dependents import waiting
 from manager.reconcilers.jobs.facts import (
     Facts,
     Place,
@@ -116,7 +117,8 @@ def _release(facts: Facts, tasks: RunTasks, waits: list[float]) -> Iterable[Chan
             waits.append(wait)
         elif not facts.waits_for(tasks.run.number):
             started = _replace(task, desired_state=TaskState.COMPLETE)
-            yield Change(save=(started,), why="it may start now")
+            ready = ": what it depends on is ready" if facts.service.spec.depends_on else ""
+            yield Change(save=(started,), why=f"it may start now{ready}")
 
 
 def _fill(facts: Facts, tasks: RunTasks, waits: list[float]) -> Iterable[Change]:
@@ -143,7 +145,8 @@ def _fill(facts: Facts, tasks: RunTasks, waits: list[float]) -> Iterable[Change]
             waits.append(made.start_after - facts.now)
         if room is not None:
             room -= 1
-        yield Change(save=(made,), why=_why(history))
+        gate = waiting(facts.waits_for(tasks.run.number))
+        yield Change(save=(made,), why=f"{_why(history)}{gate}")
 
 
 def _places(facts: Facts, tasks: RunTasks) -> Sequence[Place]:

@@ -22,6 +22,7 @@ from cluster.model import (
     TaskSpec,
     TaskState,
 )
+from manager.reconcilers.dependents import waiting
 from manager.reconcilers.services.facts import Facts
 
 Place = NewType("Place", str)
@@ -129,6 +130,10 @@ class Survey:
         if not self.facts.waits_for or (base and self.facts.alike(number, base)):
             return False
         return self.is_gated() or not self.facts.alike(number, self.rollout.target)
+
+    def gate(self, number: int) -> str:
+        """Return what tasks of a version wait for, to follow why they are made; mostly nothing."""
+        return waiting(self.facts.waits_for) if self.is_held(number) else ""
 
     def standing(self, task: Task) -> tuple[bool, bool, bool, float, str]:
         """Order live tasks of a place: who serves first, of these whose version ran well."""

@@ -45,7 +45,10 @@ def plan(facts: Facts) -> Plan:
         for change in discard(task, "its place is no longer wanted")
     ]
     rollout = _noted(rollout, turns.note)
-    changes = [*gone, *turns.changes, *moves.changes, *_saved(facts, rollout)]
+    changes = [
+        *(*gone, *turns.changes, *moves.changes),
+        *_saved(facts, rollout, look.gate(rollout.target)),
+    ]
     return Plan(changes, min((*waits, *turns.waits, *moves.waits), default=None))
 
 
@@ -56,12 +59,13 @@ def _noted(rollout: Rollout, note: str) -> Rollout:
     return msgspec.structs.replace(rollout, message=f"{rollout.message}; {note}")
 
 
-def _saved(facts: Facts, rollout: Rollout) -> list[Change]:
-    """Return what stores the rollout, if it is news."""
+def _saved(facts: Facts, rollout: Rollout, gate: str) -> list[Change]:
+    """Return what stores the rollout, if it is news; *gate* says what it waits for."""
     known = facts.rollout
     if known is None:
         if not rollout.base and not rollout.healthy:
             return []  # nothing has run well yet, and nothing is to be replaced
     elif same_but_numbers(facts, rollout, known):
         return []
-    return [Change(save=(rollout,), why=rollout.message or f"the rollout is {rollout.state.value}")]
+    why = rollout.message or f"the rollout is {rollout.state.value}"
+    return [Change(save=(rollout,), why=f"{why}{gate}")]

@@ -9,6 +9,7 @@ from cluster.ids import IdSource
 from cluster.model import (
     JobStatus,
     Node,
+    Scaling,
     Service,
     ServiceId,
     ServiceMode,
@@ -55,6 +56,8 @@ class ServiceReconciler:
         match change.either:
             case Service() as service:
                 return [service.id, *waiting]
+            case Scaling() as scaling:
+                return [scaling.service_id, *waiting]
             case Task() as task:
                 self._note_held(task, gone=change.new is None)
                 return [task.service_id, *waiting]
@@ -80,6 +83,7 @@ class ServiceReconciler:
         tasks = list(self._view.tasks_of_service(key))
         for task in tasks:
             self._note_held(task)
+        service = self._view.as_scaled(service)
         rollout = self._view.rollouts.get(key)
         facts = Facts(
             service=service,

@@ -43,11 +43,11 @@ def stop(task: Task, why: str, *, successor: tuple[Task, ...] = ()) -> Change:
     return Change(save=(stopped, *successor), why=why)
 
 
-def released(task: Task) -> Change:
-    """Return what lets a task run that was held back."""
+def released(task: Task, *, depends: bool = False) -> Change:
+    """Return what lets a task run that was held back; *depends*: for other services too."""
     return Change(
         save=(msgspec.structs.replace(task, desired_state=TaskState.RUNNING),),
-        why="it may start now",
+        why=f"it may start now{': what it depends on is ready' if depends else ''}",
     )
 
 
@@ -151,7 +151,7 @@ def release(look: Survey, stand: Stand, holder: Task) -> tuple[list[Change], lis
         over_in = _stop_seconds(facts) - asked_seconds
         if over_in > 0:
             return [], [over_in]
-    return [released(holder)], []
+    return [released(holder, depends=bool(facts.service.spec.depends_on))], []
 
 
 def delay_left(facts: Facts, task: Task) -> float:

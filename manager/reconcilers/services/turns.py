@@ -354,6 +354,7 @@ class Turns:
         return task is not None and self._look.is_base(task)
 
     def _made(self, task: Task, why: str) -> None:
+        why += self._look.gate(task.spec_version)
         self.changes.append(Change(save=(task,), why=why))
         if task.start_after:
             self.waits.append(task.start_after - task.created_at)
