@@ -143,7 +143,7 @@ class Pass:
         for groups in singles.values():
             task_ids = tuple(group.task_ids[0] for group in groups)
             services_of = tuple(group.demand.service_id for group in groups)
-            items.append(Item(groups[0].demand, task_ids, services_of))
+            items.append(Item(_of_no_service(groups[0].demand), task_ids, services_of))
         return items
 
     def _book_packed(self, items: Sequence[Item], sequence: Ints) -> None:
@@ -303,8 +303,11 @@ class Pass:
 
 
 def _of_no_service(demand: Demand) -> Demand:
-    """Return what the demand comes to if its service plays no part."""
-    return replace(demand, service_id=NO_SERVICE, service="")
+    """Return what the demand comes to if its service plays no part.
+
+    Nor does a limit of its tasks per node: of each service there is one task.
+    """
+    return replace(demand, service_id=NO_SERVICE, service="", max_replicas_per_node=0)
 
 
 def _seeks_others(demand: Demand) -> bool:

@@ -95,6 +95,7 @@ def _task(name: str, service_id: ServiceId, node_id: str = "") -> Task:
 
 @settings(max_examples=100, deadline=None)
 @example(3852)
+@example(16685)
 @draw(st.integers(0, 2**32))
 def test_what_is_packed_together_is_placed_as_rightly_as_in_order(seed: int) -> None:
     """I1 and I6 hold; nobody is left out who would have been placed in order, oldest first."""
