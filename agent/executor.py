@@ -243,13 +243,24 @@ class Executor:
         except RuntimeFailedError as error:
             failures = self._bar(step.task_id, failed=True)
             log.warning("Docker fails", extra={"task": step.task_id, "error": str(error)})
-            if failures >= FAILURES_MAX:
+            if failures >= FAILURES_MAX and await self._is_down(step):
                 self._give_up(step, f"Docker failed {failures} times: {error}")
         except RuntimeUnavailableError as error:
             self._bar(step.task_id)
             log.debug("has to wait", extra={"task": step.task_id, "error": str(error)})
         else:
             self._done[step.task_id] = step
+
+    async def _is_down(self, step: Step) -> bool:
+        """Tell whether what was to start surely does not run: a call that failed may have done it."""
+        if not isinstance(step, Start):
+            return True
+        try:
+            await self._look(step.container_id)
+        except (RuntimeFailedError, RuntimeUnavailableError):
+            return False
+        seen = self._observed.get(step.container_id)
+        return seen is None or not seen.alive
 
     def _do(self, step: Step) -> Awaitable[None]:
         match step:

@@ -114,7 +114,7 @@ def _service(state: State, service: Service) -> Iterator[tuple[str, tuple[str, .
             continue
         if task.desired_state is TaskState.READY and waits(state, service):
             continue  # what it waits for is looked at by itself
-        if task.desired_state is TaskState.READY and _waits_for_budget(service, task, history):
+        if task.desired_state is TaskState.READY and _waits_for_others(service, task, history):
             continue
         yield (
             f"{state.called(task)} is {status.value} to be {task.desired_state.value}",
@@ -122,14 +122,19 @@ def _service(state: State, service: Service) -> Iterator[tuple[str, tuple[str, .
         )
 
 
-def _waits_for_budget(
+def _waits_for_others(
     service: Service, task: Task, history: Mapping[Place, Sequence[Task]]
 ) -> bool:
     """Tell whether *task* is to take over where no more may be missing than there are already."""
     serving = [place for place, tasks in history.items() if any(map(_serves, tasks))]
     wanted = len(history) if service.spec.mode.is_global else service.spec.replicas
-    leaves = any(_serves(other) and other.moving for other in history[Place.of(task)])
-    return leaves and wanted - len(serving) >= service.spec.budget.max_unavailable
+    spec = service.spec
+    return any(
+        wanted - len(serving)
+        >= (spec.budget.max_unavailable if holder.moving else spec.update.parallelism or wanted)
+        for holder in history[Place.of(task)]
+        if _serves(holder)
+    )
 
 
 def _serves(task: Task) -> bool:

@@ -389,6 +389,17 @@ async def test_an_engine_that_keeps_failing_rejects_the_task() -> None:
         assert b.engine.calls.count("start") == FAILURES_MAX
 
 
+@in_virtual_time
+async def test_what_runs_is_not_rejected_because_the_engine_does_not_show_it() -> None:
+    """It was started, only the look at it failed: a successor would run beside it."""
+    async with bench() as b:
+        b.engine.failures = {"inspect": 3 * FAILURES_MAX}
+        task_id = b.add()
+        b.tell()
+
+        await b.reaches(task_id, TaskState.RUNNING)
+
+
 # --- ends -------------------------------------------------------------------------------------
 
 
