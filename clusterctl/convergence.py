@@ -276,7 +276,7 @@ def _held_by_budgets(view: View, left: Iterable[Task]) -> Iterator[tuple[str, st
     for service_id, count in held.items():
         if (service := view.services.get(service_id)) is None:
             continue
-        most = service.spec.budget.max_unavailable
+        most = service.spec.max_unavailable
         reason = f"waits: its budget lets {most} be missing at a time"
         if not most:
             reason = (

@@ -38,7 +38,7 @@ def missing(service: Service, tasks: Iterable[Task]) -> int:
 
 def allowance(service: Service, tasks: Iterable[Task]) -> int:
     """Return how many running tasks others may take away now, by the service's budget."""
-    return max(0, service.spec.budget.max_unavailable - missing(service, tasks))
+    return max(0, service.spec.max_unavailable - missing(service, tasks))
 
 
 def update_allowance(parallelism: int, missing_now: int) -> int:

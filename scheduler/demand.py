@@ -179,7 +179,7 @@ class Demand:
             image=canonical(task.container.image),
             priority=spec.priority,
             preempts=spec.preempts,
-            max_unavailable=spec.budget.max_unavailable,
+            max_unavailable=spec.max_unavailable,
             gang=spec.gang,
             stays=placement.stays,
             pinned=spec.mode.is_global,

@@ -337,7 +337,11 @@ DEPENDENCY = Section(
 
 BUDGET = Section(
     f"services.<name>.{EXTENSION}.budget",
-    {"max_unavailable": _honoured("replicas that may be missing at a time; 1 if absent")},
+    {
+        "max_unavailable": _honoured(
+            "replicas that may be missing at a time; a quarter of them and at least one if absent"
+        )
+    },
     takes_extensions=False,
 )
 

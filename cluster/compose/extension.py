@@ -37,11 +37,8 @@ _STRATEGIES = {strategy.value: strategy for strategy in Strategy}
 
 def budget(ours: Fields) -> DisruptionBudget:
     """Return ``budget``; the default if it is absent."""
-    default = DisruptionBudget()
     part = ours.section("budget", catalogue.BUDGET)
-    return DisruptionBudget(
-        max_unavailable=part.get("max_unavailable", fields.integer, default.max_unavailable)
-    )
+    return DisruptionBudget(max_unavailable=part.get("max_unavailable", fields.integer, None))
 
 
 def autoscale(ours: Fields) -> Autoscale | None:

@@ -251,10 +251,11 @@ class DisruptionBudget(Value, frozen=True):
     """How much of a service the cluster may take away for the sake of others.
 
     Attributes:
-        max_unavailable: replicas that may be missing at a time on that account; 0 is none.
+        max_unavailable: replicas that may be missing at a time on that account; 0 is none, None
+            a quarter of them, and one at least.
     """
 
-    max_unavailable: int = 1
+    max_unavailable: int | None = None
 
 
 class Autoscale(Value, frozen=True):
@@ -316,6 +317,12 @@ class ServiceSpec(Value, frozen=True):
     autoscale: Autoscale | None = None
     job: JobSpec = JobSpec()
     depends_on: tuple[Dependency, ...] = ()
+
+    @property
+    def max_unavailable(self) -> int:
+        """How many tasks may be missing at a time for the sake of others."""
+        asked = self.budget.max_unavailable
+        return max(1, self.replicas // 4) if asked is None else asked
 
 
 class Service(Object, frozen=True):

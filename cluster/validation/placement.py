@@ -45,7 +45,7 @@ def order_flaws(spec: ServiceSpec) -> Iterator[Flaw]:
     """Find what is wrong with the service's turn among others, and with its gang."""
     if not -PRIORITY_MAX <= spec.priority <= PRIORITY_MAX:
         yield Flaw("priority", f"must be {-PRIORITY_MAX} to {PRIORITY_MAX}, is {spec.priority}")
-    yield from not_negative("budget.max_unavailable", spec.budget.max_unavailable)
+    yield from not_negative("budget.max_unavailable", spec.max_unavailable)
     if spec.gang and (flaw := name_flaw(spec.gang)):
         yield Flaw("gang", flaw)
     elif spec.gang and spec.stack and not spec.gang.startswith(f"{spec.stack}_"):

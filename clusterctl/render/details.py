@@ -148,7 +148,7 @@ def _order(spec: ServiceSpec) -> Facts:
     if spec.priority or spec.preempts:
         yield "Priority", f"{spec.priority}{', preempts lower ones' if spec.preempts else ''}"
     if spec.budget != DisruptionBudget():
-        yield "Budget", f"at most {spec.budget.max_unavailable} unavailable"
+        yield "Budget", f"at most {spec.max_unavailable} unavailable"
     yield "Gang", spec.gang
 
 

@@ -364,7 +364,7 @@ class World:
             if task and task.moving and change.why == task.moving and task.id not in after.running
         ]
         alone = [task for task in taken if self.place(task) not in served]
-        budget = self.service.spec.budget.max_unavailable
+        budget = self.service.spec.max_unavailable
         assert len(alone) <= budget, alone
         if alone and self.mode is ServiceMode.REPLICATED:
             assert before.wanted - len(served) <= budget, (alone, served)

@@ -104,7 +104,7 @@ def cheapest(given: World) -> tuple[int, int] | None:
                     continue
                 if all(
                     missing(given, s) + len([1 for each in victims if each.service_id == s])
-                    <= given.specs[s].budget.max_unavailable
+                    <= given.specs[s].max_unavailable
                     for s in {each.service_id for each in victims}
                 ):
                     highest = max((given.spec_of(v).priority for v in victims), default=-1)

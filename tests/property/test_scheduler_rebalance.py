@@ -62,7 +62,7 @@ def made(given: World, moves: tuple[Move, ...]) -> World:
         assert task.node_id == move.source != move.target
         assert not spec.task.placement.stays
         assert spec.mode is ServiceMode.REPLICATED
-        assert spec.budget.max_unavailable
+        assert spec.max_unavailable
         assert move.gain > 0
         others = [each for each in given.tasks if each.id != task.id]
         left = World(given.nodes, given.specs, others, [])

@@ -131,7 +131,7 @@ def _waits_for_others(
     spec = service.spec
     return any(
         wanted - len(serving)
-        >= (spec.budget.max_unavailable if holder.moving else spec.update.parallelism or wanted)
+        >= (spec.max_unavailable if holder.moving else spec.update.parallelism or wanted)
         for holder in history[Place.of(task)]
         if _serves(holder)
     )

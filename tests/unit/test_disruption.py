@@ -65,3 +65,14 @@ def test_a_global_service_misses_who_does_not_run_where_it_is() -> None:
 
 def test_an_update_takes_what_nobody_else_has_taken() -> None:
     assert [update_allowance(2, gone) for gone in range(4)] == [2, 1, 0, 0]
+
+
+@pytest.mark.parametrize(("replicas", "may_go"), [(1, 1), (7, 1), (8, 2), (30, 7)])
+def test_a_service_that_does_not_say_can_spare_a_quarter_and_at_least_one(
+    replicas: int, may_go: int
+) -> None:
+    assert service_spec(replicas=replicas).max_unavailable == may_go
+    assert (
+        service_spec(replicas=replicas, budget=DisruptionBudget(max_unavailable=0)).max_unavailable
+        == 0
+    )

@@ -1669,17 +1669,19 @@ class DisruptionBudget(_message.Message):
 
     MAX_UNAVAILABLE_FIELD_NUMBER: _builtins.int
     max_unavailable: _builtins.int
-    """replicas at a time; 0: none"""
+    """replicas at a time; 0: none; absent: a quarter, one at least"""
     def __init__(
         self,
         *,
-        max_unavailable: _builtins.int = ...,
+        max_unavailable: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_unavailable", b"_max_unavailable", "max_unavailable", b"max_unavailable"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_unavailable", b"max_unavailable"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_unavailable", b"_max_unavailable", "max_unavailable", b"max_unavailable"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__max_unavailable: _TypeAlias = _typing.Literal["max_unavailable"]  # noqa: Y015
+    _WhichOneofArgType__max_unavailable: _TypeAlias = _typing.Literal["_max_unavailable", b"_max_unavailable"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_unavailable) -> _WhichOneofReturnType__max_unavailable | None: ...
 
 Global___DisruptionBudget: _TypeAlias = DisruptionBudget  # noqa: Y015
 
