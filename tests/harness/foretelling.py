@@ -14,7 +14,7 @@ from manager.control.services import Services
 from manager.control.stacks import Stacks
 from manager.control.usage import Usages
 from manager.forecast.desk import Forecast, Forecasts, Trial
-from manager.forecast.outcome import Outcome, outcome
+from manager.forecast.outcome import Effect, Outcome, outcome
 from manager.forecast.pinned import PinnedDeploys, PinnedPlan
 from manager.journal.writer import Journal
 from manager.rpc.peers import GrpcPeers
@@ -73,8 +73,9 @@ class Desk:
         await request
         after = await self.calm()
         real = outcome(before, after, [*before.services, *after.services])
-        if forecast.outcome.awaiting_room:
-            # Which host is free first is the agents' doing: what becomes of which place is not.
+        if forecast.outcome.awaiting_room or _wait(real, forecast.outcome):
+            # Which host is free first, and who of two gets the last port or room, is the doing of
+            # agents and of the moment: what becomes of which place is not.
             assert _places(real) == _places(forecast.outcome)
         else:
             assert real.tasks == forecast.outcome.tasks
@@ -83,6 +84,10 @@ class Desk:
         ]
         assert real.nodes == forecast.outcome.nodes
         return real
+
+
+def _wait(*found: Outcome) -> bool:
+    return any(task.effect is Effect.WAIT for each in found for task in each.tasks)
 
 
 def _places(found: Outcome) -> set[tuple[str, int]]:

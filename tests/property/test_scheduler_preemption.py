@@ -17,6 +17,7 @@ from scheduler import (
     NodeSnapshot,
     PendingTask,
     Plan,
+    ReasonKind,
     Snapshot,
     group,
     place,
@@ -89,6 +90,8 @@ def cheapest(given: World) -> tuple[int, int] | None:
     if not is_sensible(given.specs[task.service_id]):
         return None  # nobody goes for who could not come then either
     for node in given.nodes:
+        if Reference(given).refusals(node, task.service_id) - {ReasonKind.ROOM, ReasonKind.PORT}:
+            continue  # nobody goes for who waits for something else there, if only for now
         here = bound_on(given, node.id)
         leaving = {each.id for each in here if is_leaving(each)}
         able = [
@@ -115,6 +118,7 @@ def cheapest(given: World) -> tuple[int, int] | None:
 @many
 @given(clashes)
 @example(contested(2841258))  # one that asks for a port twice
+@example(contested(41772))  # one whose like is still leaving
 def test_the_cheapest_victims_are_stopped_within_their_budgets(given: World) -> None:
     if not given.pending:
         return
