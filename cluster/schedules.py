@@ -27,12 +27,20 @@ _FIELDS = ("minute", "hour", "day of the month", "month", "day of the week")
 
 def flaws(schedule: Schedule) -> Iterator[tuple[str, str]]:
     """Yield the fields of *schedule* that cannot be used, and what is wrong with them."""
-    if not _is_time_zone(schedule.time_zone):
-        near = did_you_mean(schedule.time_zone, available_timezones())
-        message = f"there is no time zone {schedule.time_zone!r}"
-        yield "time_zone", f"{message};{near or ' write one such as Europe/Vienna or UTC'}"
+    if message := time_zone_flaw(schedule.time_zone):
+        yield "time_zone", message
     if message := _cron_flaw(schedule.cron):
         yield "cron", message
+
+
+def time_zone_flaw(name: str) -> str:
+    """Return what is wrong with the name of a time zone; empty if there is such a one."""
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError):  # no such name; no name at all; a folder of them
+        near = did_you_mean(name, available_timezones())
+        return f"there is no time zone {name!r};{near or ' write one such as Europe/Vienna or UTC'}"
+    return ""
 
 
 def _cron_flaw(cron: str) -> str:
@@ -82,14 +90,6 @@ def _dues(schedule: Schedule, after: float) -> Iterator[float]:
         # In the hour that exists twice it may begin with a time of the first one.
         if moment.timestamp() > after:
             yield moment.timestamp()
-
-
-def _is_time_zone(name: str) -> bool:
-    try:
-        ZoneInfo(name)
-    except (KeyError, ValueError, OSError):  # no such name; no name at all; a folder of them
-        return False
-    return True
 
 
 def _fires(expression: str) -> bool:

@@ -31,6 +31,7 @@ from cluster.model import (
     ServiceVersion,
     Stack,
     Task,
+    TaskId,
     TaskSpec,
 )
 from cluster.resources import Resources
@@ -226,6 +227,27 @@ class TaskStory:
     predecessors: tuple[Event, ...]
     events: tuple[Event, ...]
     explanation: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedMove:
+    """A move that pays; nodes by name."""
+
+    task_id: TaskId
+    name: str
+    from_node: str
+    to_node: str
+    gain: float
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class MovesAnswer:
+    """Moves that pay; *cluster* is as it was stored with them, if they are to be made."""
+
+    moves: tuple[PlannedMove, ...]
+    revision: int
+    cluster: Cluster | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,8 @@ from clusterctl.channel import Connection, Connector
 RETRY_SECONDS_MIN = 0.05
 RETRY_SECONDS_MAX = 0.5
 
-# With several endpoints no single one may use up the whole time for an answer.
+# With several endpoints no single one may use up the whole time for an answer that another
+# could give.
 SHARE_SECONDS_MIN = 2.0
 
 TRANSIENT = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
@@ -112,7 +113,9 @@ class Caller:
         while True:
             connection = self.connection
             left = deadline - self._clock.monotonic()
-            share = max(SHARE_SECONDS_MIN, left / max(1, len(self.connector.endpoints)))
+            share = left  # what is sent once leaves nothing for others
+            if repeatable:
+                share = max(SHARE_SECONDS_MIN, left / max(1, len(self.connector.endpoints)))
             try:
                 return getattr(connection.stub, name)(request, timeout=max(0.001, min(left, share)))
             except ValueError:  # a stream has closed the channel meanwhile: nothing was sent

@@ -1,6 +1,7 @@
 """The command line: its commands by name, and what becomes of errors.
 
-Exit codes: 0 it is done; 1 it failed or was refused; 2 the command line is wrong; 130 Ctrl-C.
+Exit codes: 0 it is done; 1 it failed or was refused; 2 the command line is wrong, or a plan has
+something to do; 130 Ctrl-C.
 An error is told in a line or two on stderr; ``SHOAL_DEBUG=1`` adds where it came from.
 
 To add a command, write ``clusterctl/commands/<name>.py`` with a ``command`` in it and list it in
@@ -34,6 +35,7 @@ COMMANDS = {
     "verify": Lazy("clusterctl.commands.verify", "Judge whether the cluster keeps its promises"),
     "cluster": Lazy("clusterctl.commands.cluster", "Show and change the cluster as a whole"),
     "whatif": Lazy("clusterctl.commands.whatif", "Tell what would become of tasks if ..."),
+    "rebalance": Lazy("clusterctl.commands.rebalance", "Move tasks to where they are better off"),
     "simulate": Lazy("clusterctl.commands.simulate", "Place tasks on hosts that exist on paper"),
     "context": Lazy("clusterctl.commands.context", "Choose among clusters"),
     "dev": Lazy("clusterctl.commands.dev", "Run a whole cluster on this machine"),

@@ -12,6 +12,7 @@ from clusterctl.answers import (
     Deployment,
     Explanation,
     HeardUsage,
+    MovesAnswer,
     NodeSummary,
     Outlook,
     Plan,
@@ -45,6 +46,14 @@ class Client:
         )
         answer = self.caller.call("UpdateCluster", request, repeatable=False)
         return read(answer.cluster, Cluster)
+
+    def rebalance(self, *, max_moves: int, plan: bool) -> MovesAnswer:
+        """Tell which moves would pay (0: as many as usual), or have them made.
+
+        The latter is not sent twice: while moves are to be made, no others can be asked for.
+        """
+        request = wire.RebalanceRequest(max_moves=max_moves, plan=plan)
+        return read(self.caller.call("Rebalance", request, repeatable=plan), MovesAnswer)
 
     # --- nodes ---
 

@@ -3,7 +3,8 @@
 Pure: a goal and a ``View`` in, a verdict out. A goal is made from what the managers answered to
 the request, versions included; while the view is older than that, nothing has converged yet.
 
-What a single service needs is said in ``replicas``, what a job needs in ``runs``.
+What a single service needs is said in ``replicas``, what a job needs in ``runs``, what becomes
+of moves in ``moves``.
 """
 
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
@@ -21,6 +22,7 @@ from cluster.model import (
     TaskId,
     TaskState,
 )
+from clusterctl.moves import Rebalanced, progress_of_moves
 from clusterctl.replicas import BAD_ENDS, Progress, desired_of, progress_of, runs
 from clusterctl.rollouts import judged
 from clusterctl.runs import progress_of_job
@@ -76,7 +78,7 @@ class RunEnded:
     service: Service
 
 
-Goal = Deployed | Removed | Drained | RunEnded
+Goal = Deployed | Removed | Drained | RunEnded | Rebalanced
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,7 @@ def old_failures(view: View, goal: Goal) -> frozenset[TaskId]:
         case Deployed():
             services = goal.services
             unchanged = goal.unchanged
-        case Removed() | RunEnded():
+        case Removed() | RunEnded() | Rebalanced():
             return frozenset()
         case Drained():
             services = [view.services[each] for each in goal.running if each in view.services]
@@ -133,6 +135,8 @@ def converged(view: View, goal: Goal, old: Container[TaskId] = ()) -> Verdict:
             return Verdict(tuple(_drained(view, goal, old)))
         case RunEnded():
             return Verdict((_run(view, goal.service),))
+        case Rebalanced():
+            return Verdict(tuple(progress_of_moves(view, goal)))
 
 
 # --- services that shall run ---

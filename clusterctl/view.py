@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 
 from cluster.dependencies import World
 from cluster.model import (
+    Cluster,
     JobStatus,
     Node,
     NodeId,
@@ -32,6 +33,7 @@ class View:
 
     def __init__(self) -> None:
         self.revision = 0
+        self.cluster: Cluster | None = None
         self.services: dict[ServiceId, Service] = {}  # with the replicas that they shall have
         self.versions: dict[tuple[ServiceId, int], ServiceVersion] = {}
         self.rollouts: dict[ServiceId, Rollout] = {}
@@ -73,6 +75,8 @@ class View:
 
     def _set(self, value: Object) -> None:
         match value:
+            case Cluster():
+                self.cluster = value
             case Task():
                 self.tasks[value.id] = value
                 self._tasks_of.setdefault(value.service_id, {})[value.id] = value

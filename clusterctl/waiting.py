@@ -25,11 +25,15 @@ from clusterctl.convergence import (
     old_failures,
 )
 from clusterctl.follow import Follower, Lost
+from clusterctl.moves import Rebalanced
 from clusterctl.progress import Reporter, reasons, reporter, told
 from clusterctl.replicas import Progress
 from clusterctl.view import View
 
-KINDS = ("service", "service_version", "rollout", "scaling", "task", "node", "job_status")
+KINDS = (
+    *("cluster", "service", "service_version", "rollout", "scaling", "task", "node"),
+    "job_status",
+)
 
 # Between two looks at the clock while nothing changes.
 TICK_SECONDS = 0.5
@@ -147,7 +151,7 @@ def _services(goal: Goal) -> Container[str] | None:
             return {*(service.id for service in goal.services), *goal.removed}
         case Removed():
             return set(goal.services)
-        case Drained():
+        case Drained() | Rebalanced():
             return None
 
 
@@ -173,7 +177,7 @@ def _summary(goal: Goal, verdict: Verdict) -> str:
             return "gone"
         case Drained():
             return "gone" if goal.forgotten else "empty"
-        case Deployed() | RunEnded():
+        case Deployed() | RunEnded() | Rebalanced():
             parts = [part for part in verdict.parts if not part.leaving]
             told = [_counted(parts, verb) for verb in dict.fromkeys(part.verb for part in parts)]
             others = Counter(part.instead for part in parts if part.instead)

@@ -28,6 +28,7 @@ from manager.control.events import Events
 from manager.control.logs import Logs
 from manager.control.nodes import Nodes
 from manager.control.picture import Picture
+from manager.control.rebalancing import Rebalancing
 from manager.control.rollouts import Rollouts
 from manager.control.services import Services
 from manager.control.stacks import Stacks
@@ -123,7 +124,8 @@ class ManagerServer:
         self._watching = Watching(self.view)
         broker = LogBroker(self._sessions, self._ids)
         self._usages = usages = Usages(self.view, self.id, self._sessions.usage, self._peers)
-        tasks = Tasks(access, Picture(self.view), clock)
+        self._picture = Picture(self.view)
+        tasks = Tasks(access, self._picture, clock)
         stacks = Stacks(access, self._ids, clock)
         forecasts = Forecasts(access, usages, clock, source)
         control = ControlParts(
@@ -134,6 +136,7 @@ class ManagerServer:
             rollouts=Rollouts(access, clock),
             tasks=tasks,
             what_if=WhatIf(access),
+            rebalancing=Rebalancing(access, self._picture, clock),
             stacks=stacks,
             watching=self._watching,
             logs=Logs(access, broker, self._peers, self.id),
@@ -239,6 +242,7 @@ class ManagerServer:
             self._source,
             joined_at=leadership.lease.asked_at,
             measure=self._usages.everywhere,
+            find_moves=self._picture.moves,
         )
 
     def _lease(self) -> LeaseId | None:

@@ -8,6 +8,7 @@ node, or may not be missed for a moment; and nothing to where it could not be pl
 """
 
 import heapq
+from collections.abc import Container
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -49,13 +50,24 @@ class Move:
 
 
 def rebalance(
-    snapshot: Snapshot, budget: int, *, strategy: Strategy = Strategy.BINPACK
+    snapshot: Snapshot,
+    budget: int,
+    *,
+    strategy: Strategy = Strategy.BINPACK,
+    movable: Container[TaskId] | None = None,
 ) -> tuple[Move, ...]:
-    """Return at most *budget* moves, in the order in which to make them; none if none pays."""
-    better = _Better(snapshot, strategy)
+    """Return at most *budget* moves, in the order in which to make them; none if none pays.
+
+    Args:
+        snapshot: the cluster.
+        budget: moves at most.
+        strategy: how tasks are laid out whose service does not say.
+        movable: tasks that may be moved, as far as their services know; None: all.
+    """
+    better = _Better(snapshot, strategy, movable)
     moves = better.moves(budget)
     snapshot, moved = better.snapshot, {move.task_id for move in moves}
-    for node_id in _emptiest(snapshot, strategy):
+    for node_id in _emptiest(snapshot, strategy, movable):
         emptying = _emptying(snapshot, node_id, budget - len(moves), strategy)
         if emptying and moved.isdisjoint(move.task_id for move in emptying):
             moves += emptying
@@ -71,14 +83,17 @@ class _Better:
         snapshot: with the moves made that were found so far.
     """
 
-    def __init__(self, snapshot: Snapshot, strategy: Strategy) -> None:
+    def __init__(
+        self, snapshot: Snapshot, strategy: Strategy, movable: Container[TaskId] | None = None
+    ) -> None:
         self.snapshot = snapshot
         self._strategy = strategy
+        self._movable = movable
         classes = {
             demand
             for node in snapshot.nodes.values()
             for task_id, demand in node.tasks.items()
-            if is_movable(node, task_id, demand)
+            if is_movable(node, task_id, demand, movable)
         }
         self._classes = sorted(classes, key=lambda each: (each.service_id, each.version, str(each)))
         self._moved: set[TaskId] = set()
@@ -140,7 +155,7 @@ class _Better:
                 for task_id, other in node.tasks.items()
                 if other == demand
                 and task_id not in self._moved
-                and is_movable(node, task_id, demand)
+                and is_movable(node, task_id, demand, self._movable)
             ),
             default=None,
         )
@@ -169,15 +184,24 @@ def _key(move: Move) -> tuple[int, float, TaskId]:
     return WORTH_IT.index(move.why.split()[0]), -move.gain, move.task_id
 
 
-def is_movable(node: NodeSnapshot, task_id: TaskId, demand: Demand) -> bool:
+def is_movable(
+    node: NodeSnapshot,
+    task_id: TaskId,
+    demand: Demand,
+    movable: Container[TaskId] | None = None,
+) -> bool:
     """Tell whether a task may be moved at all."""
+    if movable is not None and task_id not in movable:
+        return False
     stays = demand.stays or demand.pinned or demand.volumes or demand.gang
     return (
         node.is_alive and not stays and task_id not in node.leaving and demand.max_unavailable > 0
     )
 
 
-def _emptiest(snapshot: Snapshot, strategy: Strategy) -> list[NodeId]:
+def _emptiest(
+    snapshot: Snapshot, strategy: Strategy, movable: Container[TaskId] | None
+) -> list[NodeId]:
     """Return nodes that packing would rather not use, those with the fewest tasks first."""
     able = [
         node
@@ -185,7 +209,7 @@ def _emptiest(snapshot: Snapshot, strategy: Strategy) -> list[NodeId]:
         if node.tasks
         and len(node.tasks) == node.task_count
         and all(
-            is_movable(node, task_id, demand)
+            is_movable(node, task_id, demand, movable)
             and demand.need
             and (demand.strategy or strategy) is Strategy.BINPACK
             for task_id, demand in node.tasks.items()

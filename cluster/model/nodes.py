@@ -119,6 +119,25 @@ class Manager(Object, frozen=True):
     software_version: str = ""
 
 
+class Rebalancing(Value, frozen=True):
+    """Whether tasks are moved to where they are better off though nobody asks, and when.
+
+    Attributes:
+        automatic: whether it is done at all.
+        hours: a span of the day within which moves may begin, such as "22:00-06:00"; empty is
+            the whole day.
+        time_zone: whose hours they are.
+        moves: at most so many in one round.
+        rest_seconds: a task that was made less than so long ago stays where it is.
+    """
+
+    automatic: bool = False
+    hours: str = ""
+    time_zone: str = "UTC"
+    moves: int = 10
+    rest_seconds: float = 3600.0
+
+
 class ClusterSpec(Value, frozen=True):
     """Settings of the whole cluster.
 
@@ -126,19 +145,55 @@ class ClusterSpec(Value, frozen=True):
         heartbeat_period_seconds: an agent's; a node is lost after three missed ones.
         task_history_limit: finished tasks kept per slot.
         strategy: how tasks are laid out whose service does not say.
+        rebalancing: what is done for a better layout without being asked.
     """
 
     heartbeat_period_seconds: float = 1.0
     task_history_limit: int = 5
     strategy: Strategy = Strategy.BINPACK
+    rebalancing: Rebalancing = Rebalancing()
+
+
+class MoveState(Enum):
+    """How far a move is; one that is done is remembered no more."""
+
+    ASKED = "asked"
+    UNDER_WAY = "under-way"  # its task says that it moves, and where
+    GIVEN_UP = "given-up"  # its task stays
+
+
+class AskedMove(Value, frozen=True):
+    """A task that shall run on another node, for a better layout.
+
+    Attributes:
+        node_id: where it shall run.
+        why: what makes that better.
+        state: ASKED by whoever asks; the leader sees to the rest.
+        message: why it was given up.
+        changed_at: when it came to that state.
+    """
+
+    task_id: TaskId
+    node_id: NodeId
+    why: str = ""
+    state: MoveState = MoveState.ASKED
+    message: str = ""
+    changed_at: float = 0.0
 
 
 class Cluster(Object, frozen=True):
-    """The cluster itself; made by the first manager that finds an empty store."""
+    """The cluster itself; made by the first manager that finds an empty store.
+
+    Attributes:
+        spec: written by operators.
+        moves: what rebalancing has still to do, in that order, and what of it was given up.
+            Added to by who asks for it while none is left to do; seen to by the leader.
+    """
 
     id: ClusterId
     spec: ClusterSpec = ClusterSpec()
     created_at: float = 0.0
+    moves: tuple[AskedMove, ...] = ()
 
 
 class TaskUsage(Value, frozen=True):

@@ -1,5 +1,7 @@
 """``clusterctl cluster``: the cluster as a whole."""
 
+from typing import Any
+
 import click
 
 from clusterctl.app import App, pass_app
@@ -40,6 +42,7 @@ def info(app: App, form: str) -> None:
     clusterctl cluster update --heartbeat-period 2s
     clusterctl cluster update --task-history-limit 3
     clusterctl cluster update --strategy spread
+    clusterctl cluster update --rebalance on --rebalance-hours 22:00-06:00 --rebalance-moves 5
     """,
 )
 @click.option(
@@ -53,29 +56,79 @@ def info(app: App, form: str) -> None:
     type=click.Choice(["binpack", "spread"]),
     help="How tasks are laid out whose service does not say.",
 )
+@click.option(
+    "--rebalance",
+    type=click.Choice(["on", "off"]),
+    help="Whether tasks are moved by themselves to where they are better off. [off]",
+)
+@click.option(
+    "--rebalance-hours",
+    metavar="SPAN",
+    help="Hours in which that may be, such as 22:00-06:00; '' is the whole day.",
+)
+@click.option(
+    "--rebalance-time-zone", metavar="ZONE", help="Whose hours, such as Europe/Vienna. [UTC]"
+)
+@click.option(
+    "--rebalance-moves", type=click.IntRange(min=1), help="At most so many in one round. [10]"
+)
+@click.option("--rebalance-rest", type=DURATION, help="A task that began less long ago stays. [1h]")
 @pass_app
 def update(
-    app: App, heartbeat_period: float | None, task_history_limit: int | None, strategy: str | None
+    app: App,
+    *,
+    heartbeat_period: float | None,
+    task_history_limit: int | None,
+    strategy: str | None,
+    rebalance: str | None,
+    rebalance_hours: str | None,
+    rebalance_time_zone: str | None,
+    rebalance_moves: int | None,
+    rebalance_rest: float | None,
 ) -> None:
     """Change the cluster's settings."""
     import msgspec
 
     from cluster.model import Strategy
-    from clusterctl.render.plain import plain
 
-    changes = {
-        name: value
-        for name, value in (
-            ("heartbeat_period_seconds", heartbeat_period),
-            ("task_history_limit", task_history_limit),
-            ("strategy", Strategy(strategy) if strategy else None),
-        )
-        if value is not None
-    }
-    if not changes:
+    changes = _given(
+        heartbeat_period_seconds=heartbeat_period,
+        task_history_limit=task_history_limit,
+        strategy=Strategy(strategy) if strategy else None,
+    )
+    moving = _given(
+        automatic=rebalance == "on" if rebalance else None,
+        hours=rebalance_hours,
+        time_zone=rebalance_time_zone,
+        moves=rebalance_moves,
+        rest_seconds=rebalance_rest,
+    )
+    if not changes and not moving:
         raise click.UsageError("nothing to change: give at least one option")
     old = app.client.cluster_info().cluster
-    new = app.client.update_cluster(old.version, msgspec.structs.replace(old.spec, **changes))
+    spec = msgspec.structs.replace(
+        old.spec, rebalancing=msgspec.structs.replace(old.spec.rebalancing, **moving), **changes
+    )
+    new = app.client.update_cluster(old.version, spec)
     for name in changes:
-        now, was = (plain(getattr(spec, name)) for spec in (new.spec, old.spec))
-        click.echo(f"{name}: {now}, was {was}")
+        _tell(name, getattr(new.spec, name), getattr(old.spec, name))
+    for name in moving:
+        now, was = (getattr(each.spec.rebalancing, name) for each in (new, old))
+        _tell(f"rebalancing.{name}", now, was)
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _tell(name: str, now: Any, was: Any) -> None:
+    from clusterctl.render.plain import plain
+
+    click.echo(f"{name}: {_word(plain(now))}, was {_word(plain(was))}")
+
+
+def _word(value: Any) -> str:
+    """Return a setting's value as people write it."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return str(value) or "none"

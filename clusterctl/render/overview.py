@@ -1,10 +1,14 @@
 """The whole cluster on one screen: what ``cluster info`` shows."""
 
+from collections import Counter
+from collections.abc import Iterable
+
+from cluster.model import AskedMove, MoveState, Rebalancing
 from cluster.quantities import format_duration
 from clusterctl.answers import ClusterInfo
 from clusterctl.render.kinds import members
 from clusterctl.render.output import TABLE, listing
-from clusterctl.render.people import ago, cpus, generic, memory, share
+from clusterctl.render.people import ago, count, cpus, generic, memory, share
 from clusterctl.render.table import facts, table
 
 
@@ -32,6 +36,8 @@ def overview(info: ClusterInfo, now: float) -> str:
             ("Leader", leader.address if leader else "none just now"),
             ("Heartbeat", format_duration(spec.heartbeat_period_seconds)),
             ("Strategy", spec.strategy.value),
+            ("Rebalancing", _rebalancing(spec.rebalancing)),
+            ("Moves", _moves(info.cluster.moves)),
             ("History", f"{spec.task_history_limit} ended tasks of each slot"),
             ("Revision", str(info.revision)),
             ("Created", ago(info.cluster.created_at, now)),
@@ -51,6 +57,18 @@ def overview(info: ClusterInfo, now: float) -> str:
         ],
     )
     return f"{head}\n\n{managers}\n\n{listing(members(), info.store_members, TABLE)}"
+
+
+def _rebalancing(spec: Rebalancing) -> str:
+    if not spec.automatic:
+        return "by command"
+    when = f" within {spec.hours} {spec.time_zone}" if spec.hours else ""
+    return f"by itself{when}, at most {count(spec.moves, 'move')} a round"
+
+
+def _moves(moves: Iterable[AskedMove]) -> str:
+    counts = Counter(move.state for move in moves)
+    return ", ".join(f"{counts[state]} {state.value}" for state in MoveState if counts[state])
 
 
 def _role(info: ClusterInfo, manager_id: str) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from cluster import hours
 from cluster.clock import Clock
 from cluster.errors import ConflictError, InvalidError, UnavailableError
 from cluster.ids import IdSource
@@ -18,13 +19,16 @@ from cluster.model import (
     Manager,
     ManagerId,
     NodeState,
+    Rebalancing,
     TaskState,
 )
+from cluster.quantities import DURATION_SECONDS_MAX, format_duration
 from cluster.resources import Resources
 from manager import records
 from manager.control.access import Access, Decision, as_stored
 from manager.control.differences import differences
 from manager.control.summaries import reserved_by
+from manager.rebalancing import MOVES_MAX
 from manager.store import keys
 from manager.store.interface import GuardFailedError, Revision, Store, Unchanged
 
@@ -34,6 +38,9 @@ HEARTBEAT_SECONDS_MAX = 60.0
 
 # Each kept task is a record that every manager holds.
 TASK_HISTORY_MAX = 100
+
+# A task that is moved more often than that does little else than start.
+REST_SECONDS_MIN = 60.0
 
 # Someone waits at a prompt, and the store's members may be down.
 MEMBERS_SECONDS = 2.0
@@ -178,3 +185,17 @@ def _check(spec: ClusterSpec) -> None:
         raise InvalidError(
             f"task_history_limit must be 0 to {TASK_HISTORY_MAX}, is {spec.task_history_limit}"
         )
+    _check_rebalancing(spec.rebalancing)
+
+
+def _check_rebalancing(spec: Rebalancing) -> None:
+    flaws = list(hours.flaws(spec.hours, spec.time_zone))
+    if not 1 <= spec.moves <= MOVES_MAX:
+        flaws.append(("moves", f"must be 1 to {MOVES_MAX}, is {spec.moves}"))
+    if not REST_SECONDS_MIN <= spec.rest_seconds <= DURATION_SECONDS_MAX:
+        shortest, longest = map(format_duration, (REST_SECONDS_MIN, DURATION_SECONDS_MAX))
+        flaws.append(
+            ("rest_seconds", f"must be {shortest} to {longest}, is {spec.rest_seconds:g} s")
+        )
+    if flaws:
+        raise InvalidError("\n".join(f"rebalancing.{field}: {message}" for field, message in flaws))

@@ -6,7 +6,7 @@ making another.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Container
 
 from cluster.model import (
     NO_NODE,
@@ -17,9 +17,11 @@ from cluster.model import (
     SessionState,
     Strategy,
     Task,
+    TaskId,
 )
+from manager import rebalancing
 from manager.view import Batch, Change, View
-from scheduler import Explanation, Ledger, explain
+from scheduler import Explanation, Ledger, Move, explain, rebalance
 
 # Tasks that are read in one turn of the event loop: some ten milliseconds.
 READ_AT_ONCE = 2_000
@@ -67,6 +69,36 @@ class Picture:
                 strategy=cluster.spec.strategy if cluster else Strategy.BINPACK,
             )
             return task, answer
+
+    async def moves(
+        self, most: int, now: float, but: Container[TaskId] = ()
+    ) -> tuple[tuple[Move, ...], int]:
+        """Return moves that pay, worked out beside the event loop, and the revision they are of.
+
+        Args:
+            most: so many at most.
+            now: wall time in seconds, by which failures are forgotten.
+            but: tasks that stay where they are.
+        """
+        async with self._asking:
+            if self._ledger is None:
+                self._ledger = await self._made()
+            self._unasked = 0
+            view = self._view
+            snapshot, revision = self._ledger.snapshot(now), view.revision
+            facts = rebalancing.Facts(
+                nodes=view.nodes,
+                services=view.services,
+                rollouts=view.rollouts,
+                tasks_of=view.tasks_of_service,
+                spec_of=self._spec_of,
+            )
+            movable = rebalancing.movable(facts, but)
+            strategy = view.cluster.spec.strategy if view.cluster else Strategy.BINPACK
+            found = await asyncio.to_thread(
+                rebalance, snapshot, most, strategy=strategy, movable=movable
+            )
+            return found, revision
 
     def _spec_of(self, task: Task) -> ServiceSpec | None:
         version = self._view.version_of(task)

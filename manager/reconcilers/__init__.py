@@ -8,6 +8,8 @@
 | scheduling   | which node a waiting task is bound to                                |
 | nodes        | which nodes can be reached; what becomes of the tasks of the others  |
 | autoscaling  | how many replicas a service has that scales itself                   |
+| rebalancing  | when moves for a better layout are made, and given up                |
+| unasked      | whether there shall be such moves though nobody asks                 |
 | reaper       | which finished tasks and old versions are forgotten                  |
 | dependents   | (pure) who is to be looked at when something others depend on changes |
 | restart      | (pure) whether and when a task that ended is replaced                |
@@ -38,9 +40,11 @@ from manager.reconcilers.jobs import JobReconciler
 from manager.reconcilers.loop import ReconcileLoop, Reconciler
 from manager.reconcilers.nodes import NodeReconciler
 from manager.reconcilers.reaper import Reaper
+from manager.reconcilers.rebalancing import RebalancingReconciler
 from manager.reconcilers.removals import RemovalReconciler
 from manager.reconcilers.scheduling import SchedulingReconciler
 from manager.reconcilers.services import ServiceReconciler
+from manager.reconcilers.unasked import FindMoves, rebalance_now_and_then
 from manager.store import keys
 from manager.store.interface import Revision, Store
 from manager.view import View
@@ -72,6 +76,7 @@ def reconcilers_of(
             view, IdSource(source), source.random, has_time=has_time
         ),
         RemovalReconciler(view, clock),  # type: ignore[list-item]
+        RebalancingReconciler(view, clock),  # type: ignore[list-item]
         SchedulingReconciler(view),  # type: ignore[list-item]
         Reaper(view),  # type: ignore[list-item]
     ]
@@ -86,6 +91,7 @@ async def lead(
     source: random.Random,
     *,
     joined_at: float,
+    find_moves: FindMoves,
     measure: Measure | None = None,
 ) -> None:
     """Run every reconciler until cancelled, or until somebody else is seen to lead.
@@ -97,6 +103,7 @@ async def lead(
         clock: for records and for the measure of silence.
         source: of ids and jitter.
         joined_at: since when, by the monotonic clock, this manager is in without a break.
+        find_moves: works out which moves would pay.
         measure: tells what tasks use; None: nothing is measured, so no service scales itself.
 
     Raises:
@@ -115,6 +122,9 @@ async def lead(
             group.create_task(compact_now_and_then(store, view), name="compaction")
             group.create_task(prune_now_and_then(store, committer, clock), name="journal")
             group.create_task(tell_of_managers(view, committer, own_id), name="managers")
+            group.create_task(
+                rebalance_now_and_then(view, committer, find_moves, clock), name="rebalance unasked"
+            )
             if measure is not None:
                 scaler = Autoscaler(view, committer, clock, measure)
                 group.create_task(scaler.run(), name="autoscaling")

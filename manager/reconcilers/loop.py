@@ -131,7 +131,7 @@ class ReconcileLoop:
                 "the outcome of a commit is unknown",
                 extra={"reconciler": self._reconciler.name, "error": str(error)},
             )
-            await self._settle()
+            await settle(self._committer)
             stale = 1
         for key, plan in planned:
             if stale and plan.changes:
@@ -142,11 +142,17 @@ class ReconcileLoop:
                 self._queue.put_later(key, plan.look_again_seconds)
         return planning_seconds
 
-    async def _settle(self) -> None:
-        while True:
-            try:
-                await self._committer.settle()
-            except StoreUnavailableError:
-                await asyncio.sleep(SETTLE_RETRY_SECONDS)
-            else:
-                return
+
+async def settle(committer: Committer) -> None:
+    """Learn what became of writes whose outcome is unknown, however long it takes.
+
+    Raises:
+        FenceBrokenError: somebody else leads.
+    """
+    while True:
+        try:
+            await committer.settle()
+        except StoreUnavailableError:
+            await asyncio.sleep(SETTLE_RETRY_SECONDS)
+        else:
+            return

@@ -17,6 +17,7 @@ from manager.control.cluster import Clusters
 from manager.control.events import Asked, Events
 from manager.control.logs import Logs
 from manager.control.nodes import Nodes
+from manager.control.rebalancing import Rebalancing
 from manager.control.rollouts import Rollouts
 from manager.control.services import Services
 from manager.control.stacks import Stacks
@@ -49,6 +50,7 @@ class ControlParts:
     rollouts: Rollouts
     tasks: Tasks
     what_if: WhatIf
+    rebalancing: Rebalancing
     stacks: Stacks
     watching: Watching
     logs: Logs
@@ -88,6 +90,13 @@ class ControlEdge(ControlServicer):
             spec = codec.from_wire(request.spec, ClusterSpec)
             cluster = await self._parts.clusters.update(request.version, spec)
             return pb.UpdateClusterResponse(cluster=codec.to_wire(cluster, types_pb2.Cluster))
+
+    async def Rebalance(
+        self, request: pb.RebalanceRequest, context: Context
+    ) -> pb.RebalanceResponse:
+        async with refusals(context):
+            answer = await self._parts.rebalancing.ask(request.max_moves, plan=request.plan)
+            return messages.rebalanced(answer)
 
     # --- nodes ---
 

@@ -19,6 +19,7 @@ from cluster.model import (
     Task,
     TaskId,
 )
+from manager.control import rebalancing
 from manager.control.cluster import ClusterInfo
 from manager.control.log_reading import LogChunk
 from manager.control.nodes import NodeChange
@@ -150,6 +151,24 @@ def outlook(value: Outlook) -> control_pb2.WhatIfResponse:
         capacity=codec.to_wire(value.capacity, types_pb2.Resources),
         reserved=codec.to_wire(value.reserved, types_pb2.Resources),
         revision=value.revision,
+    )
+
+
+def rebalanced(value: rebalancing.Answer) -> control_pb2.RebalanceResponse:
+    return control_pb2.RebalanceResponse(
+        moves=[
+            control_pb2.PlannedMove(
+                task_id=each.move.task_id,
+                name=each.name,
+                from_node=each.source,
+                to_node=each.target,
+                gain=each.move.gain,
+                why=each.move.why,
+            )
+            for each in value.moves
+        ],
+        revision=value.revision,
+        cluster=codec.to_wire(value.cluster, types_pb2.Cluster) if value.cluster else None,
     )
 
 

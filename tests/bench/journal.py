@@ -30,6 +30,7 @@ from cluster.model import (
 from cluster.resources import Resources
 from manager import reconcilers, records
 from manager.control.access import Access
+from manager.control.picture import Picture
 from manager.control.services import Services
 from manager.dispatch.statuses import Report, Statuses
 from manager.journal.writer import Journal
@@ -116,7 +117,13 @@ async def bring_up(seed: int) -> Amplification:
     running = [asyncio.create_task(follow(plain, view, source))]
     await view.reached(item.mod_revision)
     lead = reconcilers.lead(
-        item.create_revision, store, view, clock, source, joined_at=float("-inf")
+        item.create_revision,
+        store,
+        view,
+        clock,
+        source,
+        joined_at=float("-inf"),
+        find_moves=Picture(view).moves,
     )
     running += [asyncio.create_task(lead), asyncio.create_task(_agents(view, statuses))]
     spec = ServiceSpec(

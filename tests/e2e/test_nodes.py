@@ -1,5 +1,6 @@
 """Nodes that are drained and lost: who is healthy all the while, and who never runs twice."""
 
+import json
 import signal
 import threading
 
@@ -12,6 +13,14 @@ services:
     image: shoal-test/app:1
     healthcheck: {test: [CMD, /bin/healthy], interval: 1s, retries: 1}
     deploy: {replicas: 2, update_config: {order: start-first}}
+"""
+
+EVEN = """
+services:
+  web:
+    image: shoal-test/app:1
+    healthcheck: {test: [CMD, /bin/healthy], interval: 1s, retries: 1}
+    deploy: {replicas: 6, update_config: {order: start-first}}
 """
 
 FENCED = """
@@ -78,3 +87,26 @@ def test_a_fenced_task_on_a_host_that_is_cut_off_ends_there_before_it_runs_elsew
     cluster.wait_nodes(ready=3)
     (now,) = cluster.wait_running("fence_one", 1)
     assert now.host != lost.host
+
+
+def test_tasks_come_back_to_a_host_that_was_drained(cluster: LabCluster) -> None:
+    cluster.deploy("even", EVEN)
+    cluster.ctl("node", "drain", "h3")
+    assert not cluster.seen("even_web", hosts=[cluster.host_named("h3")])
+    cluster.ctl("node", "activate", "h3")
+
+    told = cluster.ctl("rebalance", "--plan", "--format", "json", check=False)
+    assert told.returncode == 2, told.stderr
+    planned = json.loads(told.stdout)["moves"]
+    assert [move["to_node"] for move in planned] == ["h3", "h3"]
+    before = {each.task for each in cluster.seen("even_web")}
+    assert {move["task_id"] for move in planned} <= before
+
+    done = cluster.ctl("rebalance", "--max-moves", "5")
+    assert "rebalance: 2/2 moved" in done.stderr
+    on = [each.host for each in cluster.wait_running("even_web", 6)]
+    assert sorted(on.count(host) for host in ("h1", "h2", "h3")) == [2, 2, 2]
+    assert "nothing to move" in cluster.ctl("rebalance", "--plan").stdout
+    refused = cluster.ctl("rebalance", "--max-moves", "101", check=False)
+    assert refused.returncode == 1
+    assert "max_moves must be 1 to 100" in refused.stderr

@@ -25,6 +25,7 @@ from cluster.api.v1.control_pb2_grpc import ControlServicer, add_ControlServicer
 from cluster.api.v1.dispatch_pb2 import LogEntry, LogStream
 from cluster.errors import ClusterError, ConflictError, ExistsError, NotFoundError
 from cluster.model import (
+    AskedMove,
     Availability,
     Cluster,
     ClusterId,
@@ -85,6 +86,8 @@ class FakeControl(ControlServicer):
         self.explained: dict[str, Any] = {}
         self.imagined = wire.WhatIfRequest()
         self.outlook = wire.WhatIfResponse()
+        self.rebalance_asked = wire.RebalanceRequest()
+        self.planned_moves: list[wire.PlannedMove] = []
         self._changed = threading.Condition(threading.RLock())
         self._counter = 0
         self._server: grpc.Server | None = None
@@ -347,6 +350,20 @@ class FakeControl(ControlServicer):
             spec = codec.from_wire(request.spec, type(old.spec))
             new = self.put(replace(old, spec=spec))
             return wire.UpdateClusterResponse(cluster=codec.to_wire(new, types_pb2.Cluster))
+
+    def Rebalance(self, request: Any, context: Any) -> Any:  # noqa: N802
+        with self._answering("Rebalance", context):
+            self.rebalance_asked = request
+            answer = wire.RebalanceResponse(moves=self.planned_moves, revision=self.revision)
+            if self.planned_moves and not request.plan:
+                (old,) = self.all(Cluster)
+                asked = [
+                    AskedMove(task_id=TaskId(m.task_id), node_id=NodeId(m.to_node))
+                    for m in self.planned_moves
+                ]
+                new = self.put(replace(old, moves=tuple(asked)))
+                answer.cluster.CopyFrom(codec.to_wire(new, types_pb2.Cluster))
+            return answer
 
     def _node_summary(self, node: Node) -> Any:
         tasks = [t for t in self.all(Task) if t.node_id == node.id and lifecycle.occupies(t)]

@@ -36,6 +36,7 @@ from cluster.model import (
 )
 from cluster.resources import Resources
 from manager import reconcilers, records
+from manager.control.picture import Picture
 from manager.store import keys
 from manager.store.interface import Delete, GuardFailedError, Put, Store, Unchanged
 from manager.store.memory import MemoryState, MemoryStore
@@ -203,7 +204,13 @@ async def leading(
         asyncio.create_task(follow(store, view, source)),
         asyncio.create_task(
             reconcilers.lead(
-                item.create_revision, store, view, LoopClock(), source, joined_at=joined_at
+                item.create_revision,
+                store,
+                view,
+                LoopClock(),
+                source,
+                joined_at=joined_at,
+                find_moves=Picture(view).moves,
             )
         ),
         asyncio.create_task(core.agents()),

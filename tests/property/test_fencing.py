@@ -35,6 +35,7 @@ from cluster.model import (
     TaskStatus,
 )
 from manager import reconcilers, records
+from manager.control.picture import Picture
 from manager.reconcilers.lost import MARGIN
 from manager.store import keys
 from manager.store.interface import GuardFailedError, Put, Unchanged
@@ -218,6 +219,7 @@ class World:
                     LoopClock(),
                     self.source,
                     joined_at=float("-inf"),
+                    find_moves=Picture(self.leader.view).moves,
                 )
             )
             try:

@@ -16,9 +16,12 @@ from cluster.invariants import Breach, Gates, Name, Place, State, Step
 from cluster.lifecycle import occupies, wanted
 from cluster.model import (
     NO_NODE,
+    AskedMove,
+    Cluster,
     JobStatus,
     Manager,
     ManagerId,
+    MoveState,
     Node,
     NodeId,
     NodeSpec,
@@ -40,6 +43,7 @@ from manager.store import keys
 from manager.store.interface import Changed, Event, KeyValue, Revision
 from tests.simulator.engine import Engine
 from tests.simulator.loop import Process, SimulatorLoop
+from tests.simulator.moves import Moves
 from tests.simulator.store import Commit
 from tests.simulator.trace import Trace
 
@@ -61,16 +65,21 @@ class Judge:
         breach: the first that was found.
         decisions: how many transactions changed anything but leases' keys, and what was seen of
             hosts and versions.
+        cluster: its record.
+        rounds: how often moves for a better layout were asked for.
     """
 
     def __init__(self, loop: SimulatorLoop, trace: Trace) -> None:
         self.state = State(with_names=True)
         self._gates = Gates(self.state)
+        self._moves = Moves(self.state)
         self.sessions: dict[NodeId, Session] = {}
         self.managers: dict[ManagerId, Manager] = {}
         self.leader: KeyValue | None = None
         self.breach: Breach | None = None
         self.decisions = 0
+        self.cluster: Cluster | None = None
+        self.rounds = 0
         self.commits = 0
         self._loop = loop
         self._trace = trace
@@ -138,6 +147,7 @@ class Judge:
             for step in steps:
                 self._gates.note(step)
             self.found_all(self._gates.breaches(steps))
+            self.found_all(self._moves.breaches(steps))
             self.found_all(self._released_in_time(steps))
             self.found_all(self._not_busy(steps))
             self.found_all(self._ends_are_true(steps))
@@ -201,6 +211,10 @@ class Judge:
                 self._services[service.id, service.version] = service.spec
             case Node() as node:
                 self._nodes[node.id, node.version] = node.spec
+            case Cluster() as cluster:
+                before = self.cluster.moves if self.cluster is not None else ()
+                self.rounds += not set(asked_moves(cluster.moves)) <= set(asked_moves(before))
+                self.cluster = cluster
 
     def _tell(self, commit: Commit, step: Step) -> None:
         if not self._trace.is_kept:
@@ -454,7 +468,15 @@ def _is_the_leaders(step: Step) -> bool:
             return True
         case (_, JobStatus()) | (JobStatus(), None):
             return True
+        case Cluster() as old, Cluster() as new:
+            seen_to = {each for each in new.moves if each.state is not MoveState.ASKED}
+            return not seen_to <= set(old.moves)
     return False
+
+
+def asked_moves(moves: Iterable[AskedMove]) -> list[AskedMove]:
+    """Return the moves whose turn has not come."""
+    return [move for move in moves if move.state is MoveState.ASKED]
 
 
 def _ids(value: Object) -> tuple[str, ...]:
@@ -493,6 +515,12 @@ def _described(step: Step, state: State) -> str:
         case JobStatus():
             runs = ", ".join(f"run {run.number} {run.state.value}" for run in value.runs)
             return f"job {state.service_called(value.service_id)}{' forgotten' if gone else ''}: {runs}"
+        case Cluster() if value.moves:
+            moves = ", ".join(
+                f"{move.task_id[:5]} to {move.node_id[:5]} {move.state.value} {move.message}".rstrip()
+                for move in value.moves
+            )
+            return f"cluster: moves {moves}"
     return f"{type(value).__name__.lower()} {'goes' if gone else 'is written'}"
 
 

@@ -20,6 +20,7 @@ from agent.session import Session as AgentSession
 from agent.worker import Worker
 from cluster import dependencies
 from cluster.model import Availability, NodeState, NodeStatus, Session, Task, TaskState, TaskStatus
+from manager import disruption
 from manager import view as views
 from manager.committer import Change, Committer
 from manager.control import services as control_services
@@ -300,6 +301,11 @@ def delays_by_the_wall_clock() -> Sequence[Patch]:
     return ((tasks, "delay_left", delay_left),)
 
 
+def budget_counts_nobody() -> Sequence[Patch]:
+    """A move does not count who is missing already."""
+    return ((disruption, "missing", lambda *_: 0),)
+
+
 def drain_leaves_what_waits() -> Sequence[Patch]:
     """What no agent knows of is asked to stop, and nobody does it."""
 
@@ -527,6 +533,12 @@ MUTATIONS: Sequence[Mutation] = (
         "a drained node keeps a task that only waited",
         drain_leaves_what_waits,
         ("I13",),
+    ),
+    Mutation(
+        "budget-counts-nobody",
+        "a move does not count who is missing already",
+        budget_counts_nobody,
+        ("I8",),
     ),
     Mutation(
         "mode-changes", "a deploy changes a service's mode", a_deploy_changes_the_mode, ("I19",)

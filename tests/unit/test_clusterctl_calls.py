@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from typing import Any
 
 import grpc
 import pytest
@@ -100,6 +101,29 @@ def test_a_question_is_asked_again_elsewhere() -> None:
         assert client.nodes()
         assert one.calls + other.calls == ["ListNodes", "ListNodes"]
         assert other.calls == ["ListNodes"]
+
+
+def test_what_is_sent_once_may_take_all_the_time_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    with (
+        FakeControl() as control,
+        client_of(control.endpoint, refused(), timeout_seconds=60.0) as client,
+    ):
+        stub = client.caller.connection.stub
+        given: dict[str, float] = {}
+        for name in ("ListNodes", "Rebalance"):
+            call = getattr(stub, name)
+
+            def timed(
+                request: object, timeout: float, name: str = name, call: Any = call
+            ) -> object:
+                given[name] = timeout
+                return call(request, timeout=timeout)
+
+            monkeypatch.setattr(stub, name, timed)
+        client.nodes()
+        client.rebalance(max_moves=1, plan=False)
+        assert given["ListNodes"] <= 30.0
+        assert given["Rebalance"] > 30.0
 
 
 def test_with_a_single_manager_it_is_asked_again() -> None:

@@ -34,6 +34,7 @@ from cluster.model import (
     TaskStatus,
 )
 from manager import reconcilers
+from manager.control.picture import Picture
 from manager.reconcilers.removals import Leaving
 from manager.reconcilers.removals import plan as plan_removals
 from manager.reconcilers.services import ServiceReconciler
@@ -103,6 +104,7 @@ async def another_leader(core: Leading) -> AsyncIterator[None]:
         LoopClock(),
         random.Random(2),
         joined_at=float("-inf"),
+        find_moves=Picture(core.view).moves,
     )
     async with asyncio.TaskGroup() as group:
         task = group.create_task(leading)

@@ -44,6 +44,11 @@ class ControlStub:
                 request_serializer=cluster_dot_api_dot_v1_dot_control__pb2.UpdateClusterRequest.SerializeToString,
                 response_deserializer=cluster_dot_api_dot_v1_dot_control__pb2.UpdateClusterResponse.FromString,
                 _registered_method=True)
+        self.Rebalance = channel.unary_unary(
+                '/cluster.api.v1.Control/Rebalance',
+                request_serializer=cluster_dot_api_dot_v1_dot_control__pb2.RebalanceRequest.SerializeToString,
+                response_deserializer=cluster_dot_api_dot_v1_dot_control__pb2.RebalanceResponse.FromString,
+                _registered_method=True)
         self.ListNodes = channel.unary_unary(
                 '/cluster.api.v1.Control/ListNodes',
                 request_serializer=cluster_dot_api_dot_v1_dot_control__pb2.ListNodesRequest.SerializeToString,
@@ -203,6 +208,13 @@ class ControlServicer:
 
     def UpdateCluster(self, request, context):
         """Change the cluster's settings.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Rebalance(self, request, context):
+        """Move tasks to where they are better off, or tell which would be.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -414,6 +426,11 @@ def add_ControlServicer_to_server(servicer, server):
                     request_deserializer=cluster_dot_api_dot_v1_dot_control__pb2.UpdateClusterRequest.FromString,
                     response_serializer=cluster_dot_api_dot_v1_dot_control__pb2.UpdateClusterResponse.SerializeToString,
             ),
+            'Rebalance': grpc.unary_unary_rpc_method_handler(
+                    servicer.Rebalance,
+                    request_deserializer=cluster_dot_api_dot_v1_dot_control__pb2.RebalanceRequest.FromString,
+                    response_serializer=cluster_dot_api_dot_v1_dot_control__pb2.RebalanceResponse.SerializeToString,
+            ),
             'ListNodes': grpc.unary_unary_rpc_method_handler(
                     servicer.ListNodes,
                     request_deserializer=cluster_dot_api_dot_v1_dot_control__pb2.ListNodesRequest.FromString,
@@ -614,6 +631,33 @@ class Control:
             '/cluster.api.v1.Control/UpdateCluster',
             cluster_dot_api_dot_v1_dot_control__pb2.UpdateClusterRequest.SerializeToString,
             cluster_dot_api_dot_v1_dot_control__pb2.UpdateClusterResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Rebalance(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cluster.api.v1.Control/Rebalance',
+            cluster_dot_api_dot_v1_dot_control__pb2.RebalanceRequest.SerializeToString,
+            cluster_dot_api_dot_v1_dot_control__pb2.RebalanceResponse.FromString,
             options,
             channel_credentials,
             insecure,

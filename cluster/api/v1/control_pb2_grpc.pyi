@@ -41,6 +41,8 @@ class ControlStub:
     """Tell what the cluster consists of."""
     UpdateCluster: _grpc.UnaryUnaryMultiCallable[_control_pb2.UpdateClusterRequest, _control_pb2.UpdateClusterResponse]
     """Change the cluster's settings."""
+    Rebalance: _grpc.UnaryUnaryMultiCallable[_control_pb2.RebalanceRequest, _control_pb2.RebalanceResponse]
+    """Move tasks to where they are better off, or tell which would be."""
     ListNodes: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListNodesRequest, _control_pb2.ListNodesResponse]
     GetNode: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetNodeRequest, _control_pb2.GetNodeResponse]
     UpdateNode: _grpc.UnaryUnaryMultiCallable[_control_pb2.UpdateNodeRequest, _control_pb2.UpdateNodeResponse]
@@ -97,6 +99,8 @@ class ControlAsyncStub(ControlStub):
     """Tell what the cluster consists of."""
     UpdateCluster: _aio.UnaryUnaryMultiCallable[_control_pb2.UpdateClusterRequest, _control_pb2.UpdateClusterResponse]  # type: ignore[assignment]
     """Change the cluster's settings."""
+    Rebalance: _aio.UnaryUnaryMultiCallable[_control_pb2.RebalanceRequest, _control_pb2.RebalanceResponse]  # type: ignore[assignment]
+    """Move tasks to where they are better off, or tell which would be."""
     ListNodes: _aio.UnaryUnaryMultiCallable[_control_pb2.ListNodesRequest, _control_pb2.ListNodesResponse]  # type: ignore[assignment]
     GetNode: _aio.UnaryUnaryMultiCallable[_control_pb2.GetNodeRequest, _control_pb2.GetNodeResponse]  # type: ignore[assignment]
     UpdateNode: _aio.UnaryUnaryMultiCallable[_control_pb2.UpdateNodeRequest, _control_pb2.UpdateNodeResponse]  # type: ignore[assignment]
@@ -162,6 +166,14 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_control_pb2.UpdateClusterResponse, _abc.Awaitable[_control_pb2.UpdateClusterResponse]]:
         """Change the cluster's settings."""
+
+    @_abc_1.abstractmethod
+    def Rebalance(
+        self,
+        request: _control_pb2.RebalanceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.RebalanceResponse, _abc.Awaitable[_control_pb2.RebalanceResponse]]:
+        """Move tasks to where they are better off, or tell which would be."""
 
     @_abc_1.abstractmethod
     def ListNodes(

@@ -544,6 +544,32 @@ SESSION_STATE_SILENT: SessionState.ValueType  # 2
 """none for the whole grace"""
 Global___SessionState: _TypeAlias = SessionState  # noqa: Y015
 
+class _MoveState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _MoveStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MoveState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    MOVE_STATE_UNSPECIFIED: _MoveState.ValueType  # 0
+    MOVE_STATE_ASKED: _MoveState.ValueType  # 1
+    """its turn has not come"""
+    MOVE_STATE_UNDER_WAY: _MoveState.ValueType  # 2
+    """its task says that it moves, and where"""
+    MOVE_STATE_GIVEN_UP: _MoveState.ValueType  # 3
+    """its task stays"""
+
+class MoveState(_MoveState, metaclass=_MoveStateEnumTypeWrapper):
+    """How far a move is."""
+
+MOVE_STATE_UNSPECIFIED: MoveState.ValueType  # 0
+MOVE_STATE_ASKED: MoveState.ValueType  # 1
+"""its turn has not come"""
+MOVE_STATE_UNDER_WAY: MoveState.ValueType  # 2
+"""its task says that it moves, and where"""
+MOVE_STATE_GIVEN_UP: MoveState.ValueType  # 3
+"""its task stays"""
+Global___MoveState: _TypeAlias = MoveState  # noqa: Y015
+
 @_typing.final
 class StringList(_message.Message):
     """A list that can be absent, which an empty one is not."""
@@ -2715,6 +2741,44 @@ class Manager(_message.Message):
 Global___Manager: _TypeAlias = Manager  # noqa: Y015
 
 @_typing.final
+class Rebalancing(_message.Message):
+    """Whether tasks are moved to where they are better off though nobody asks, and when."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AUTOMATIC_FIELD_NUMBER: _builtins.int
+    HOURS_FIELD_NUMBER: _builtins.int
+    TIME_ZONE_FIELD_NUMBER: _builtins.int
+    MOVES_FIELD_NUMBER: _builtins.int
+    REST_SECONDS_FIELD_NUMBER: _builtins.int
+    automatic: _builtins.bool
+    """whether it is done at all"""
+    hours: _builtins.str
+    """"22:00-06:00": moves may begin within; empty: the whole day"""
+    time_zone: _builtins.str
+    """whose hours they are"""
+    moves: _builtins.int
+    """at most, in one round"""
+    rest_seconds: _builtins.float
+    """a task that was made less long ago stays"""
+    def __init__(
+        self,
+        *,
+        automatic: _builtins.bool = ...,
+        hours: _builtins.str = ...,
+        time_zone: _builtins.str = ...,
+        moves: _builtins.int = ...,
+        rest_seconds: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["automatic", b"automatic", "hours", b"hours", "moves", b"moves", "rest_seconds", b"rest_seconds", "time_zone", b"time_zone"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Rebalancing: _TypeAlias = Rebalancing  # noqa: Y015
+
+@_typing.final
 class ClusterSpec(_message.Message):
     """Settings of the whole cluster."""
 
@@ -2723,26 +2787,74 @@ class ClusterSpec(_message.Message):
     HEARTBEAT_PERIOD_SECONDS_FIELD_NUMBER: _builtins.int
     TASK_HISTORY_LIMIT_FIELD_NUMBER: _builtins.int
     STRATEGY_FIELD_NUMBER: _builtins.int
+    REBALANCING_FIELD_NUMBER: _builtins.int
     heartbeat_period_seconds: _builtins.float
     """an agent's; three missed ones make it lost"""
     task_history_limit: _builtins.int
     """finished tasks kept per slot"""
     strategy: Global___Strategy.ValueType
     """where a service does not say"""
+    @_builtins.property
+    def rebalancing(self) -> Global___Rebalancing:
+        """for a better layout, without being asked"""
+
     def __init__(
         self,
         *,
         heartbeat_period_seconds: _builtins.float = ...,
         task_history_limit: _builtins.int = ...,
         strategy: Global___Strategy.ValueType = ...,
+        rebalancing: Global___Rebalancing | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["rebalancing", b"rebalancing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["heartbeat_period_seconds", b"heartbeat_period_seconds", "strategy", b"strategy", "task_history_limit", b"task_history_limit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["heartbeat_period_seconds", b"heartbeat_period_seconds", "rebalancing", b"rebalancing", "strategy", b"strategy", "task_history_limit", b"task_history_limit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ClusterSpec: _TypeAlias = ClusterSpec  # noqa: Y015
+
+@_typing.final
+class AskedMove(_message.Message):
+    """A task that shall run on another node, for a better layout."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    WHY_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    CHANGED_AT_FIELD_NUMBER: _builtins.int
+    task_id: _builtins.str
+    """which"""
+    node_id: _builtins.str
+    """where it shall run"""
+    why: _builtins.str
+    """what makes that better"""
+    state: Global___MoveState.ValueType
+    """how far it is"""
+    message: _builtins.str
+    """why it was given up"""
+    changed_at: _builtins.float
+    """seconds since 1970 UTC; of the state"""
+    def __init__(
+        self,
+        *,
+        task_id: _builtins.str = ...,
+        node_id: _builtins.str = ...,
+        why: _builtins.str = ...,
+        state: Global___MoveState.ValueType = ...,
+        message: _builtins.str = ...,
+        changed_at: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed_at", b"changed_at", "message", b"message", "node_id", b"node_id", "state", b"state", "task_id", b"task_id", "why", b"why"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AskedMove: _TypeAlias = AskedMove  # noqa: Y015
 
 @_typing.final
 class Cluster(_message.Message):
@@ -2754,6 +2866,7 @@ class Cluster(_message.Message):
     ID_FIELD_NUMBER: _builtins.int
     SPEC_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
+    MOVES_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """the store's revision that last changed it"""
     id: _builtins.str
@@ -2764,6 +2877,10 @@ class Cluster(_message.Message):
     def spec(self) -> Global___ClusterSpec:
         """its settings"""
 
+    @_builtins.property
+    def moves(self) -> _containers.RepeatedCompositeFieldContainer[Global___AskedMove]:
+        """that are to be made, in that order, and that were given up"""
+
     def __init__(
         self,
         *,
@@ -2771,10 +2888,11 @@ class Cluster(_message.Message):
         id: _builtins.str = ...,
         spec: Global___ClusterSpec | None = ...,
         created_at: _builtins.float = ...,
+        moves: _abc.Iterable[Global___AskedMove] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "id", b"id", "spec", b"spec", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "id", b"id", "moves", b"moves", "spec", b"spec", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
