@@ -9,7 +9,12 @@ from tests.simulator.mutations import MUTATIONS, Mutation, planted
 from tests.simulator.simulation import Scale, simulate
 
 RUN = Scale(hours=0.5)
-SHORT = ("no-gate", "lease-too-long", "never-steps-down", "applied-twice")
+SHORT = (
+    *("no-gate", "run-again", "lease-too-long", "never-steps-down", "applied-twice"),
+    *("versions-lost", "mode-changes", "dead-session", "always-ready", "reservations-kept"),
+    *("no-wait", "stop-by-wall-clock", "budget-counts-nobody", "constraints-ignored"),
+    *("ports-shared", "drain-forgotten"),
+)
 
 # The first should do. A change elsewhere may give each seed another story; one of so many will do.
 SEEDS = 8

@@ -67,12 +67,20 @@ def unfinished(
     for task in state.tasks.values():
         if not lifecycle.wanted(task) and not task.status.state.finished:
             yield f"{state.called(task)} has not ended", (task.id, task.node_id)
+        if _is_forgotten_on_a_drained_node(state, task):
+            yield f"{state.called(task)} is not told to leave its node", (task.id, task.node_id)
         if task.desired_state is TaskState.REMOVE:
             yield f"{state.called(task)} is not forgotten", (task.id, task.node_id)
     for agent in agents.values():
         yield from _containers(state, agent)
     for manager in managers.values():
         yield from _view(world, manager)
+
+
+def _is_forgotten_on_a_drained_node(state: State, task: Task) -> bool:
+    node = state.nodes.get(task.node_id)
+    drained = node is not None and node.spec.availability is Availability.DRAIN
+    return drained and lifecycle.live(task) and not task.moving
 
 
 def _node(world: World, agent: AgentStation) -> Iterator[tuple[str, tuple[str, ...]]]:

@@ -253,16 +253,11 @@ def dead_managers_session_believed() -> Sequence[Patch]:
 
 
 def silence_believed_to_be_life() -> Sequence[Patch]:
-    """A session is taken as live whatever its key says, and absence is not counted."""
+    """A node is taken as ready whatever its session says, and absence is not counted."""
 
-    def status(facts: Any, _: Any, message: str) -> Any:
-        return (
-            facts.node.status
-            if facts.node.status.state is NodeState.READY
-            else _ready(facts, message)
-        )
-
-    def _ready(facts: Any, message: str) -> Any:
+    def status(facts: Any, node: Any, _: Any, message: str) -> Any:
+        if node.status.state is NodeState.READY:
+            return node.status
         return NodeStatus(state=NodeState.READY, message=message, changed_at=facts.now)
 
     return ((nodes, "_status", status),)

@@ -256,6 +256,18 @@ async def test_tasks_that_have_ended_for_good_do_not_keep_an_update_from_going_o
 
 
 @in_virtual_time
+async def test_start_first_a_new_version_that_ends_well_supersedes_the_old() -> None:
+    once: dict[str, Any] = {"restart": RestartPolicy(condition=RestartCondition.ON_FAILURE)}
+    done = TaskStatus(state=TaskState.COMPLETE, exit_code=0)
+    async with leading() as core:
+        await up(core, web(**once))
+        core.behaviour = bad(core, "app:2", done)
+        await core.submit(web("app:2", START_FIRST, **once))
+        await settled(core, RolloutState.COMPLETED, 2)
+        await core.until(lambda: not core.running("web"))
+
+
+@in_virtual_time
 async def test_a_template_that_fits_nowhere_stops_nothing() -> None:
     async with leading() as core:
         await up(core, web())

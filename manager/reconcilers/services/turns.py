@@ -220,7 +220,7 @@ class Turns:
                 self._look, stand, last, number, beside=runs, start_first=start_first and runs
             )
             if made is None:
-                return False
+                return self._is_superseded(holder, last)
         else:
             made = tasks.make(
                 self._look, stand, number, beside=runs, start_first=start_first and runs
@@ -230,6 +230,13 @@ class Turns:
             self._made(made, "it is to replace an outdated task")
         else:
             self.changes.append(tasks.stop(holder, NEW_VERSION, successor=(made,)))
+        return True
+
+    def _is_superseded(self, holder: Task, last: Task) -> bool:
+        """Let *holder* go if the new version has come to its end beside it; tell whether it has."""
+        if last.status.state is not TaskState.COMPLETE:
+            return False
+        self._stop(holder, "the new version has done its work in its place")
         return True
 
     def _finish(self, stand: Stand, holder: Task, successor: Task) -> None:
