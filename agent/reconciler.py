@@ -239,6 +239,10 @@ class _Task:
         if container is not None and container.alive:
             yield Stop(self.id, container.id, "asked to stop")
             return
+        if container is not None and container.state is ContainerState.CREATED:
+            # A start that was called off may have happened: it has ended when nothing is there.
+            yield Remove(self.id, container.id)
+            return
         code = None if container is None else container.exit_code
         yield self._report(TaskState.SHUTDOWN, message="stopped as asked", exit_code=code)
         if container is not None and self.assignment.desired_state is TaskState.REMOVE:

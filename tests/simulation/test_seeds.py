@@ -14,7 +14,7 @@ from tests.simulator.simulation import Scale, simulate
 # Each run is about an hour of three managers and twenty agents.
 HOURS = Scale(hours=1.0)
 FIXED = range(1, 17)
-FRESH = 14
+FRESH = 8
 
 PROGRAMS = ("agent", "cluster", "manager", "scheduler", "tests/simulator")
 
