@@ -298,7 +298,7 @@ def test_a_host_whose_disk_is_full_says_so_and_others_run_its_tasks(cluster: Lab
         cluster.ctl("service", "scale", "--no-wait", "full_web=18")
 
         # Five failures on one host, and others are tried first.
-        every = cluster.wait_running("full_web", 18, seconds=60.0)
+        every = cluster.wait_running("full_web", 18, seconds=120.0)
         assert before.items() <= cluster.starts("full_web").items(), "what runs runs on"
         assert {one.id for one in every if one.host == host.name} <= before.keys()
         past = cluster.ctl_json("service", "ps", "--all", "full_web")
