@@ -1,4 +1,4 @@
-"""Measures a whole cluster: ``tests.bench.cluster``, in the project's own environment."""
+"""Runs one of the benchmarks, ``tests.bench.NAME``, in the project's own environment."""
 
 import subprocess
 from collections.abc import Sequence
@@ -9,6 +9,7 @@ from scripts.lib.steps import TREE, Steps
 
 
 def main(arguments: Sequence[str]) -> int:
+    name, *options = arguments
     prepare(Steps(), with_tests=True)
-    argv = [str(environment.PYTHON), "-m", "tests.bench.cluster", *arguments]
+    argv = [str(environment.PYTHON), "-m", f"tests.bench.{name}", *options]
     return subprocess.run(argv, cwd=TREE, check=False).returncode
