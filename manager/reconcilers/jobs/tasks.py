@@ -39,7 +39,7 @@ from manager.reconcilers.jobs.facts import (
     has_failed,
 )
 from manager.reconcilers.loop import Plan
-from manager.reconcilers.services.tasks import TICK_SECONDS, discard
+from manager.reconcilers.services.tasks import TICK_SECONDS, discard, stop
 
 CLOCK_SLACK_SECONDS = 1.0  # a task made this much ahead of now tells of a clock that went back
 
@@ -57,9 +57,9 @@ def plan_tasks(facts: Facts) -> Plan:
         if run is None:
             changes += discard(task, "its run is over")
         elif run.state in (RunState.FAILED, RunState.REPLACED) and lifecycle.live(task):
-            changes.append(_stop(task, f"its run is {run.state.value}"))
+            changes.append(stop(task, f"its run is {run.state.value}"))
         elif task.moving and lifecycle.live(task) and task.status.state < TaskState.STARTING:
-            changes.append(_stop(task, task.moving))
+            changes.append(stop(task, task.moving))
     room_is_clear = _overlaps(facts) or not any(
         lifecycle.occupies(task)
         for task in facts.tasks
@@ -189,9 +189,3 @@ def _seconds_until_start(facts: Facts, task: Task) -> float:
     """Return for how long a task is held back; not longer though the clock went back."""
     clock_went_back = facts.now < task.created_at - CLOCK_SLACK_SECONDS
     return 0.0 if clock_went_back else task.start_after - facts.now
-
-
-def _stop(task: Task, why: str) -> Change:
-    if task.status.state < TaskState.ASSIGNED:
-        return Change(drop=(task,), why=why)
-    return Change(save=(_replace(task, desired_state=TaskState.SHUTDOWN),), why=why)
