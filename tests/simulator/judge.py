@@ -28,6 +28,7 @@ from cluster.model import (
     Object,
     Rollout,
     Service,
+    ServiceId,
     ServiceSpec,
     ServiceVersion,
     Session,
@@ -45,6 +46,7 @@ from tests.simulator.engine import Engine
 from tests.simulator.loop import Process, SimulatorLoop
 from tests.simulator.moves import Moves
 from tests.simulator.store import Commit
+from tests.simulator.takings import Takings
 from tests.simulator.trace import Trace
 
 # New tasks of one place within a minute: what a crash loop may come to is a third of that, and
@@ -61,7 +63,7 @@ class Judge:
 
     Attributes:
         state: the cluster's objects as the store holds them.
-        sessions, managers: likewise.
+        sessions, managers, rollouts: likewise.
         breach: the first that was found.
         decisions: how many transactions changed anything but leases' keys, and what was seen of
             hosts and versions.
@@ -71,8 +73,10 @@ class Judge:
 
     def __init__(self, loop: SimulatorLoop, trace: Trace) -> None:
         self.state = State(with_names=True)
+        self.rollouts: dict[ServiceId, Rollout] = {}
         self._gates = Gates(self.state)
         self._moves = Moves(self.state)
+        self._takings = Takings(self.state, self.rollouts, lambda: self._loop.now)
         self.sessions: dict[NodeId, Session] = {}
         self.managers: dict[ManagerId, Manager] = {}
         self.leader: KeyValue | None = None
@@ -148,6 +152,7 @@ class Judge:
                 self._gates.note(step)
             self.found_all(self._gates.breaches(steps))
             self.found_all(self._moves.breaches(steps))
+            self.found_all(self._takings.breaches(steps))
             self.found_all(self._released_in_time(steps))
             self.found_all(self._not_busy(steps))
             self.found_all(self._ends_are_true(steps))
@@ -207,6 +212,8 @@ class Judge:
                 self._places.setdefault(task.id, Place.of(task))
                 if task.desired_state > TaskState.RUNNING:
                     self._ended_at.setdefault(task.id, self._loop.now)
+            case Rollout() as rollout:
+                self.rollouts[rollout.service_id] = rollout
             case Service() as service:
                 self._services[service.id, service.version] = service.spec
             case Node() as node:

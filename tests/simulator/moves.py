@@ -43,6 +43,8 @@ class Moves:
         """Tell whether a running task was stopped because it is to move, before another runs."""
         if not _serves(old) or not old.moving or wanted(new) or was_stopped_regardless(new):
             return False
+        if new.status.state is TaskState.ORPHANED:
+            return False  # its node was lost meanwhile
         service = self._state.services.get(new.service_id)
         own = self._state.versions.get((new.service_id, new.spec_version))
         rollout = self._rollouts.get(new.service_id)

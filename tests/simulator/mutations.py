@@ -31,9 +31,10 @@ from manager.election import Leadership
 from manager.membership import HeldLease
 from manager.reconcilers import jobs, leaving, nodes, reaper, restart
 from manager.reconcilers.jobs import runs
-from manager.reconcilers.services import tasks
+from manager.reconcilers.services import rollout, tasks, turns
 from manager.reconcilers.services.places import Stand
 from manager.reconcilers.services.reconciler import ServiceReconciler
+from manager.reconcilers.services.turns import Turns
 from manager.store import keys
 from manager.store.interface import (
     Guard,
@@ -304,6 +305,26 @@ def budget_counts_nobody() -> Sequence[Patch]:
     return ((disruption, "missing", lambda *_: 0),)
 
 
+def last_good_task_not_spared() -> Sequence[Patch]:
+    """A rollout does not mind that nobody knows yet whether the new version runs."""
+    return ((Turns, "_may_lose", lambda *_, **__: True),)
+
+
+def paused_rollout_goes_on() -> Sequence[Patch]:
+    """That a rollout is paused is written, and nobody minds."""
+    return ((turns, "HALTED", ()),)
+
+
+def all_places_at_once() -> Sequence[Patch]:
+    """A rollout goes about its places all at once, whatever is asked of it."""
+    original = rollout.config_of
+
+    def config_of(facts: Any, course: Any) -> Any:
+        return msgspec.structs.replace(original(facts, course), parallelism=0)
+
+    return ((turns, "config_of", config_of),)
+
+
 def drain_leaves_what_waits() -> Sequence[Patch]:
     """What no agent knows of is asked to stop, and nobody does it."""
 
@@ -537,6 +558,21 @@ MUTATIONS: Sequence[Mutation] = (
         "a move does not count who is missing already",
         budget_counts_nobody,
         ("I8",),
+    ),
+    Mutation(
+        "last-good-lost",
+        "a rollout takes the last task that ran well before the new version has",
+        last_good_task_not_spared,
+        ("I7",),
+        seed=2,
+    ),
+    Mutation("paused-goes-on", "a paused rollout goes on", paused_rollout_goes_on, ("I7",), seed=6),
+    Mutation(
+        "all-at-once",
+        "a rollout heeds no parallelism",
+        all_places_at_once,
+        ("I7",),
+        seed=2,
     ),
     Mutation(
         "mode-changes", "a deploy changes a service's mode", a_deploy_changes_the_mode, ("I19",)

@@ -67,6 +67,7 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         number: raised by an update that changes nothing else.
+        delay_seconds, turn_seconds: before a restart; between one place and the next in an update.
         port: published on the host; 0: none.
         is_job: one of so many completions as ``replicas``.
         retries: of each completion of a job.
@@ -89,6 +90,7 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     failure_action: str = "pause"
     monitor_seconds: float = 5.0
     delay_seconds: float = 0.0
+    turn_seconds: float = 0.0
     condition: str = "any"
     grace_seconds: float = 10.0
     number: int = 0
@@ -116,6 +118,7 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
                 order=UpdateOrder.START_FIRST if self.start_first else UpdateOrder.STOP_FIRST,
                 failure_action=FailureAction(self.failure_action),
                 monitor_seconds=self.monitor_seconds,
+                delay_seconds=self.turn_seconds,
             ),
             task=TaskSpec(
                 container=ContainerSpec(

@@ -244,7 +244,7 @@ def _settled(look: Survey, waits: list[float]) -> Rollout:
         if stand.place not in rollout.failed and not _is_done(look, stand)
     ]
     if not undone:
-        return _completed(look)
+        return _completed(look) if _needs_base_no_more(look) else rollout
     held = canary_of(look)
     if held:
         begun = [stand for stand in reachable(look) if is_begun(look, stand)]
@@ -257,6 +257,18 @@ def _settled(look: Survey, waits: list[float]) -> Rollout:
     if undone and all(_runs_as_asked(look, stand) for stand in undone):
         waits.append(max(_monitor_left(look, stand) for stand in undone))
     return rollout
+
+
+def _needs_base_no_more(look: Survey) -> bool:
+    """Tell whether what ran well before is not all there is, once failed places are borne.
+
+    Where the target has failed everywhere it is tried on; to forget the base would take its last
+    task for a version that never ran well.
+    """
+    if not look.rollout.failed or any(_is_done(look, stand) for stand in look.stands):
+        return True
+    holders = (stand.holder for stand in look.stands)
+    return not any(holder and is_running(holder) and look.is_base(holder) for holder in holders)
 
 
 def _completed(look: Survey) -> Rollout:
