@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 from cluster import codec
 from cluster.api.v1 import control_pb2 as wire
 from cluster.api.v1 import types_pb2
-from cluster.model import Availability, Cluster, ClusterSpec, Node, Service, ServiceSpec
-from clusterctl import trials
+from cluster.model import Cluster, ClusterSpec, Node, Service, ServiceSpec
+from clusterctl import asked, trials
 from clusterctl.answers import (
     ClusterInfo,
     Deployment,
@@ -66,34 +66,7 @@ class Client:
             self.caller.call("GetNode", wire.GetNodeRequest(node=reference)).node, NodeSummary
         )
 
-    def update_node(
-        self,
-        reference: str,
-        *,
-        availability: Availability | None = None,
-        set_labels: Mapping[str, str] | None = None,
-        remove_labels: Iterable[str] = (),
-        task_slots: int | None = None,
-        reserve_for: Iterable[str] = (),
-        unreserve_for: Iterable[str] = (),
-        add_volumes: Iterable[str] = (),
-        remove_volumes: Iterable[str] = (),
-        drain_deadline_seconds: float = 0.0,
-    ) -> Node:
-        """Change what is given, whatever it was."""
-        request = wire.UpdateNodeRequest(
-            node=reference,
-            set_labels=set_labels,
-            remove_labels=remove_labels,
-            task_slots=task_slots,
-            reserve_for=reserve_for,
-            unreserve_for=unreserve_for,
-            add_volumes=add_volumes,
-            remove_volumes=remove_volumes,
-            drain_deadline_seconds=drain_deadline_seconds,
-        )
-        if availability is not None:
-            request.availability = types_pb2.Availability.Value(f"AVAILABILITY_{availability.name}")
+    def update_node(self, request: wire.UpdateNodeRequest) -> Node:
         return read(self.caller.call("UpdateNode", request).node, Node)
 
     def remove_node(self, reference: str, *, force: bool) -> None:
@@ -151,9 +124,7 @@ class Client:
 
     def rollback_services(self, wishes: Mapping[str, int]) -> list[RolledBack]:
         """Give services earlier specs again; 0 is the last that ran well."""
-        request = wire.RollbackServicesRequest(
-            wishes=[wire.RollbackWish(service=name, to=to) for name, to in wishes.items()]
-        )
+        request = asked.rollback_services(wishes)
         answer = self.caller.call("RollbackServices", request, repeatable=False)
         return [read(each, RolledBack) for each in answer.services]
 
@@ -164,8 +135,7 @@ class Client:
 
     def steer_rollout(self, reference: str, action: str) -> Service:
         """Say "promote", "pause" or "resume"."""
-        number = wire.RolloutAction.Value(f"ROLLOUT_ACTION_{action.upper()}")
-        request = wire.SteerRolloutRequest(service=reference, action=number)
+        request = asked.steer_rollout(reference, action)
         answer = self.caller.call("SteerRollout", request, repeatable=False)
         return read(answer.service, Service)
 

@@ -1,7 +1,7 @@
 """``--dry-run``: what would come of a command, shown instead of done."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
@@ -27,12 +27,12 @@ def dry_run_option(function: F) -> F:
     )(function)
 
 
-def shown_instead(app: App, *requests: "TrialRequest") -> None:
+def shown_instead(app: App, *requests: "TrialRequest") -> NoReturn:
     """Show what would come of *requests*, and end the command: with 0 if it is nothing, else 2."""
     end_with(app, app.client.plan(*requests))
 
 
-def end_with(app: App, plan: "Plan", *, form: str = "table", values: bool = False) -> None:
+def end_with(app: App, plan: "Plan", *, form: str = "table", values: bool = False) -> NoReturn:
     """Show a plan, and end the command."""
     from clusterctl.render import plan as rendered
     from clusterctl.render.output import TABLE, single

@@ -6,6 +6,7 @@ from cluster import codec
 from cluster.api.v1 import control_pb2 as wire
 from cluster.api.v1 import types_pb2
 from cluster.model import Service, ServiceSpec
+from clusterctl import asked
 
 
 def deploy(name: str, services: Iterable[ServiceSpec], *, prune: bool) -> wire.TrialRequest:
@@ -34,14 +35,25 @@ def remove_services(references: Iterable[str]) -> wire.TrialRequest:
     return wire.TrialRequest(remove_services=wire.RemoveServicesRequest(services=references))
 
 
-def drain(node: str, deadline_seconds: float | None = None) -> wire.TrialRequest:
-    request = wire.UpdateNodeRequest(
-        node=node,
-        availability=types_pb2.AVAILABILITY_DRAIN,
-        drain_deadline_seconds=deadline_seconds or 0.0,
-    )
+def update_node(request: wire.UpdateNodeRequest) -> wire.TrialRequest:
     return wire.TrialRequest(update_node=request)
 
 
 def remove_node(node: str, *, force: bool) -> wire.TrialRequest:
     return wire.TrialRequest(remove_node=wire.RemoveNodeRequest(node=node, force=force))
+
+
+def rollback_services(wishes: Mapping[str, int]) -> wire.TrialRequest:
+    return wire.TrialRequest(rollback_services=asked.rollback_services(wishes))
+
+
+def rollback_stack(name: str) -> wire.TrialRequest:
+    return wire.TrialRequest(rollback_stack=wire.RollbackStackRequest(stack=name))
+
+
+def steer_rollout(service: str, action: str) -> wire.TrialRequest:
+    return wire.TrialRequest(steer_rollout=asked.steer_rollout(service, action))
+
+
+def run_job(service: str) -> wire.TrialRequest:
+    return wire.TrialRequest(run_job=wire.RunJobRequest(service=service))

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 from clusterctl.app import App, pass_app
+from clusterctl.dryrun import dry_run_option, shown_instead
 from clusterctl.lazy import Family
 from clusterctl.options import (
     argument,
@@ -50,16 +51,21 @@ def ls(app: App, stack: str, form: str, quiet: bool, no_trunc: bool) -> None:
     # now, whatever its schedule; ends with 1 if the run fails
     clusterctl job run demo_backup
     clusterctl job run --no-wait demo_backup
+    clusterctl job run --dry-run demo_backup
     """,
 )
 @argument("service", name="job")
+@dry_run_option
 @wait_options
 @pass_app
-def run(app: App, job: str, wait: bool, timeout_seconds: float) -> None:
+def run(app: App, *, job: str, dry_run: bool, wait: bool, timeout_seconds: float) -> None:
     """Run a job now."""
+    from clusterctl import trials
     from clusterctl.convergence import RunEnded
     from clusterctl.waiting import wait_for
 
+    if dry_run:
+        shown_instead(app, trials.run_job(job))
     service = app.client.run_job(job)
     name = service.spec.name
     click.echo(f"{name}: a run was asked for")

@@ -68,6 +68,8 @@ def inspect(app: App, nodes: tuple[str, ...], form: str) -> None:
     examples="""
     clusterctl node update node1 --label-add disk=ssd --label-rm old
     clusterctl node update node1 node2 --availability pause
+    # which tasks would leave?
+    clusterctl node update node1 --label-rm disk --dry-run
     # only tasks of services that tolerate "gpu", and no more than eight
     clusterctl node update node3 --reserve-for gpu --task-slots 8
     # the bound volume shop_data lives there
@@ -94,6 +96,7 @@ def inspect(app: App, nodes: tuple[str, ...], form: str) -> None:
     "--volume-add", multiple=True, metavar="NAME", help="A bound volume lives there; repeat it."
 )
 @click.option("--volume-rm", multiple=True, metavar="NAME", help="It does not; repeat it.")
+@dry_run_option
 @pass_app
 def update(
     app: App,
@@ -108,15 +111,17 @@ def update(
     unreserve_for: tuple[str, ...],
     volume_add: tuple[str, ...],
     volume_rm: tuple[str, ...],
+    dry_run: bool,
 ) -> None:
     """Change what is asked of nodes; does not wait (see drain)."""
     from cluster.model import Availability
+    from clusterctl import asked, trials
 
     listed = (label_add, label_rm, reserve_for, unreserve_for, volume_add, volume_rm)
     if availability is None and task_slots is None and not any(listed):
         raise click.UsageError("nothing to change: give --availability, --label-add or another")
-    for each in nodes:
-        node = app.client.update_node(
+    wanted = [
+        asked.update_node(
             each,
             availability=Availability(availability) if availability else None,
             set_labels=dict(label_add),
@@ -127,6 +132,12 @@ def update(
             add_volumes=volume_add,
             remove_volumes=volume_rm,
         )
+        for each in nodes
+    ]
+    if dry_run:
+        shown_instead(app, *map(trials.update_node, wanted))
+    for request in wanted:
+        node = app.client.update_node(request)
         click.echo(node.description.hostname or node.id)
 
 
@@ -169,23 +180,23 @@ def drain(
     the deadline is there. Done when nothing runs there and as many tasks as before run elsewhere.
     """
     from cluster.model import Availability
-    from clusterctl import trials
+    from clusterctl import asked, trials
     from clusterctl.convergence import Drained
     from clusterctl.waiting import wait_for
 
     if deadline is not None and deadline <= 0:
         raise click.UsageError("--deadline must be longer than nothing; leave it out for none")
-    if dry_run:
-        shown_instead(app, *(trials.drain(node, deadline) for node in nodes))
-    running = {each: _running_of(app, each) for each in nodes}
-    goals = [
-        Drained(
-            app.client.update_node(
-                each, availability=Availability.DRAIN, drain_deadline_seconds=deadline or 0.0
-            ),
-            running[each],
+    wanted = {
+        each: asked.update_node(
+            each, availability=Availability.DRAIN, drain_deadline_seconds=deadline or 0.0
         )
         for each in nodes
+    }
+    if dry_run:
+        shown_instead(app, *map(trials.update_node, wanted.values()))
+    running = {each: _running_of(app, each) for each in nodes}
+    goals = [
+        Drained(app.client.update_node(request), running[each]) for each, request in wanted.items()
     ]
     if timeout_seconds and deadline:
         timeout_seconds += deadline  # the wait proper begins when nothing holds it up any more
@@ -215,27 +226,34 @@ def _running_of(app: App, node: str) -> "dict[ServiceId, int]":
 
 @command.command("activate", examples="clusterctl node activate node1")
 @argument("node", many=True)
+@dry_run_option
 @pass_app
-def activate(app: App, nodes: tuple[str, ...]) -> None:
+def activate(app: App, nodes: tuple[str, ...], dry_run: bool) -> None:
     """Let nodes take tasks again."""
     from cluster.model import Availability
 
-    _make(app, nodes, Availability.ACTIVE)
+    _make(app, nodes, Availability.ACTIVE, dry_run=dry_run)
 
 
 @command.command("cordon", examples="clusterctl node cordon node1")
 @argument("node", many=True)
+@dry_run_option
 @pass_app
-def cordon(app: App, nodes: tuple[str, ...]) -> None:
+def cordon(app: App, nodes: tuple[str, ...], dry_run: bool) -> None:
     """Let nodes keep their tasks, but take no new ones."""
     from cluster.model import Availability
 
-    _make(app, nodes, Availability.PAUSE)
+    _make(app, nodes, Availability.PAUSE, dry_run=dry_run)
 
 
-def _make(app: App, nodes: tuple[str, ...], availability: "Availability") -> None:
-    for each in nodes:
-        node = app.client.update_node(each, availability=availability)
+def _make(app: App, nodes: tuple[str, ...], availability: "Availability", *, dry_run: bool) -> None:
+    from clusterctl import asked, trials
+
+    wanted = [asked.update_node(each, availability=availability) for each in nodes]
+    if dry_run:
+        shown_instead(app, *map(trials.update_node, wanted))
+    for request in wanted:
+        node = app.client.update_node(request)
         click.echo(f"{node.description.hostname or node.id}: {node.spec.availability.value}")
 
 

@@ -1,9 +1,12 @@
 """``clusterctl service promote``, ``revert``, ``pause`` and ``resume``: words about a rollout."""
 
+from typing import NoReturn
+
 import click
 
 from clusterctl.app import App, pass_app
 from clusterctl.commands.service_versions import told_and_awaited
+from clusterctl.dryrun import dry_run_option, shown_instead
 from clusterctl.lazy import Leaf
 from clusterctl.options import argument, wait_options
 
@@ -16,10 +19,13 @@ from clusterctl.options import argument, wait_options
     """,
 )
 @argument("service")
+@dry_run_option
 @wait_options
 @pass_app
-def promote(app: App, service: str, wait: bool, timeout_seconds: float) -> None:
+def promote(app: App, *, service: str, dry_run: bool, wait: bool, timeout_seconds: float) -> None:
     """Find the canary of a service good: the other replicas are updated, too."""
+    if dry_run:
+        _show_steered(app, service, "promote")
     _steer(app, service, "promote", wait=wait, timeout_seconds=timeout_seconds)
 
 
@@ -30,11 +36,13 @@ def promote(app: App, service: str, wait: bool, timeout_seconds: float) -> None:
     """,
 )
 @argument("service")
+@dry_run_option
 @wait_options
 @pass_app
-def revert(app: App, service: str, wait: bool, timeout_seconds: float) -> None:
+def revert(app: App, *, service: str, dry_run: bool, wait: bool, timeout_seconds: float) -> None:
     """Take back an update that is under way, waits or is paused; else see `rollback`."""
     from cluster.errors import StateError
+    from clusterctl import trials
 
     summary = app.client.service(service)
     name, rollout = summary.service.spec.name, summary.rollout
@@ -44,6 +52,8 @@ def revert(app: App, service: str, wait: bool, timeout_seconds: float) -> None:
             f"no rollout of service '{name}' is under way: the last {stands};"
             f" `clusterctl service rollback {name}` goes back to an earlier version"
         )
+    if dry_run:
+        shown_instead(app, trials.rollback_services({service: 0}))
     done = app.client.rollback_services({service: 0})
     told_and_awaited(
         app,
@@ -66,11 +76,20 @@ def pause(app: App, service: str) -> None:
 
 @click.command(cls=Leaf, examples="clusterctl service resume demo_web")
 @argument("service")
+@dry_run_option
 @wait_options
 @pass_app
-def resume(app: App, service: str, wait: bool, timeout_seconds: float) -> None:
+def resume(app: App, *, service: str, dry_run: bool, wait: bool, timeout_seconds: float) -> None:
     """Let a paused rollout of a service go on; what has failed so far is forgiven."""
+    if dry_run:
+        _show_steered(app, service, "resume")
     _steer(app, service, "resume", wait=wait, timeout_seconds=timeout_seconds)
+
+
+def _show_steered(app: App, service: str, action: str) -> NoReturn:
+    from clusterctl import trials
+
+    shown_instead(app, trials.steer_rollout(service, action))
 
 
 def _steer(app: App, service: str, action: str, *, wait: bool, timeout_seconds: float) -> None:

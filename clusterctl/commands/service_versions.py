@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 from clusterctl.app import App, pass_app
+from clusterctl.dryrun import dry_run_option, shown_instead
 from clusterctl.lazy import Leaf
 from clusterctl.options import (
     argument,
@@ -106,15 +107,24 @@ def _before(known: "Versions", number: int) -> int:
     # the last version that ran well
     clusterctl service rollback demo_web
     clusterctl service rollback --to 3 demo_web
+    clusterctl service rollback --dry-run demo_web
     """,
 )
 @argument("service")
 @click.option("--to", type=click.IntRange(min=1), metavar="V", help="This version. [the last good]")
+@dry_run_option
 @wait_options
 @pass_app
-def rollback(app: App, *, service: str, to: int | None, wait: bool, timeout_seconds: float) -> None:
+def rollback(
+    app: App, *, service: str, to: int | None, dry_run: bool, wait: bool, timeout_seconds: float
+) -> None:
     """Give a service an earlier version's spec again; it keeps its number of replicas."""
-    done = app.client.rollback_services({service: to or 0})
+    from clusterctl import trials
+
+    wishes = {service: to or 0}
+    if dry_run:
+        shown_instead(app, trials.rollback_services(wishes))
+    done = app.client.rollback_services(wishes)
     told_and_awaited(
         app,
         done,

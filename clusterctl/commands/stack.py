@@ -156,19 +156,24 @@ def plan(
     "rollback",
     examples="""
     clusterctl stack rollback demo
+    clusterctl stack rollback --dry-run demo
     """,
 )
 @argument("stack")
+@dry_run_option
 @wait_options
 @pass_app
-def rollback(app: App, stack: str, wait: bool, timeout_seconds: float) -> None:
+def rollback(app: App, *, stack: str, dry_run: bool, wait: bool, timeout_seconds: float) -> None:
     """Take back what the last deploy of a stack has changed, all of it at once.
 
     Services keep their number of replicas; those that the deploy made stay, and those that it
     removed do not come back.
     """
+    from clusterctl import trials
     from clusterctl.commands.service_versions import told_and_awaited
 
+    if dry_run:
+        shown_instead(app, trials.rollback_stack(stack))
     told_and_awaited(
         app,
         app.client.rollback_stack(stack),

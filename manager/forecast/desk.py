@@ -16,6 +16,7 @@ from cluster.ids import IdSource
 from cluster.model import ManagerId, Object
 from manager.control.access import Access
 from manager.control.nodes import Nodes
+from manager.control.rollouts import Rollouts
 from manager.control.services import Services
 from manager.control.stacks import Stacks
 from manager.control.usage import Usages
@@ -35,6 +36,7 @@ class Trial:
     services: Services
     stacks: Stacks
     nodes: Nodes
+    rollouts: Rollouts
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +134,7 @@ class Forecasts:
             services=Services(access, ids, self._clock),
             stacks=Stacks(access, ids, self._clock),
             nodes=Nodes(access, self._usages, self._clock),
+            rollouts=Rollouts(access, self._clock),
         )
 
 

@@ -11,7 +11,6 @@ from cluster import codec
 from cluster.api.v1 import control_pb2 as pb
 from cluster.api.v1 import types_pb2
 from cluster.api.v1.control_pb2_grpc import ControlServicer
-from cluster.errors import InvalidError
 from cluster.model import ClusterSpec, ServiceSpec
 from manager.control.cluster import Clusters
 from manager.control.events import Asked, Events
@@ -197,11 +196,7 @@ class ControlEdge(ControlServicer):
         self, request: pb.RollbackServicesRequest, context: Context
     ) -> pb.RollbackServicesResponse:
         async with refusals(context):
-            wishes: dict[str, int] = {}
-            for wish in request.wishes:
-                if wish.service in wishes:
-                    raise InvalidError(f"service '{wish.service}' is named twice")
-                wishes[wish.service] = wish.to
+            wishes = messages.rollback_wishes_from(request)
             done = await self._parts.rollouts.rollback(wishes)
             return pb.RollbackServicesResponse(services=map(messages.rolled_back, done))
 

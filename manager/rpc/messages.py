@@ -62,6 +62,20 @@ def rolled_back(value: RolledBack) -> control_pb2.RolledBackService:
     return control_pb2.RolledBackService(service=service(value.service), to=value.to)
 
 
+def rollback_wishes_from(request: control_pb2.RollbackServicesRequest) -> dict[str, int]:
+    """Return to which version each service is to go back.
+
+    Raises:
+        InvalidError: one is named twice.
+    """
+    wishes: dict[str, int] = {}
+    for wish in request.wishes:
+        if wish.service in wishes:
+            raise InvalidError(f"service '{wish.service}' is named twice")
+        wishes[wish.service] = wish.to
+    return wishes
+
+
 def rollout_action_from(number: int) -> RolloutAction:
     """Return what is to be done.
 

@@ -52,6 +52,14 @@ def _update_node(trial: Trial, request: pb.UpdateNodeRequest) -> Awaitable[Node]
     return trial.nodes.update(request.node, change, version=request.version)
 
 
+def _rollback(trial: Trial, request: pb.RollbackServicesRequest) -> Awaitable[object]:
+    return trial.rollouts.rollback(messages.rollback_wishes_from(request))
+
+
+def _steer(trial: Trial, request: pb.SteerRolloutRequest) -> Awaitable[object]:
+    return trial.rollouts.steer(request.service, messages.rollout_action_from(request.action))
+
+
 _REQUESTS: dict[str, Callable[[Trial, Any], Awaitable[object]]] = {
     "deploy_stack": _deploy,
     "remove_stack": lambda trial, request: trial.stacks.remove(request.stack),
@@ -62,6 +70,10 @@ _REQUESTS: dict[str, Callable[[Trial, Any], Awaitable[object]]] = {
     "scale_services": lambda trial, request: trial.services.scale(dict(request.replicas)),
     "remove_services": lambda trial, request: trial.services.remove(request.services),
     "update_node": _update_node,
+    "rollback_services": _rollback,
+    "rollback_stack": lambda trial, request: trial.rollouts.rollback_stack(request.stack),
+    "steer_rollout": _steer,
+    "run_job": lambda trial, request: trial.services.run_job(request.service),
     "remove_node": lambda trial, request: trial.nodes.remove(request.node, force=request.force),
 }
 

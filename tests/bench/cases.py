@@ -14,6 +14,7 @@ from time import monotonic
 
 from cluster.lifecycle import live
 from cluster.model import Availability, NodeId, Task, TaskSpec, TaskState, UpdateConfig
+from clusterctl import asked
 from clusterctl.view import View
 from scripts.lib.steps import TREE
 from tests.bench.direct import remove
@@ -271,11 +272,11 @@ def _drain(rig: Rig, ours: Taken) -> None:
     node_id = rig.watcher.node_named(random.choice(rig.hosts).name)
     used = rig.cpu_meter()
     began_at = monotonic()
-    rig.client.update_node(node_id, availability=Availability.DRAIN)
+    rig.client.update_node(asked.update_node(node_id, availability=Availability.DRAIN))
     seconds = rig.watcher.wait(partial(_is_whole_off, node_id), "30 run elsewhere") - began_at
     sample = ours.take(seconds, used())
     rig.say(f"{sample}; the last of 10 {_told(rig.watcher.phases(began_at))}")
-    rig.client.update_node(node_id, availability=Availability.ACTIVE)
+    rig.client.update_node(asked.update_node(node_id, availability=Availability.ACTIVE))
     rig.clear()
 
 

@@ -24,6 +24,7 @@ import msgspec
 
 from cluster.errors import ClusterError, UnavailableError
 from cluster.model import ContainerSpec, Node, Object, Placement, Service, ServiceSpec, TaskSpec
+from clusterctl import asked
 from clusterctl.app import App
 from clusterctl.client import Client
 from manager.store import keys
@@ -149,7 +150,7 @@ class Writer:
         return self._client.scale_services({IDLE: replicas})[0].version
 
     def _label(self, node: str, value: str) -> int:
-        return self._client.update_node(node, set_labels={LABEL: value}).version
+        return self._client.update_node(asked.update_node(node, set_labels={LABEL: value})).version
 
     def _deploy(self, name: str, number: str) -> int:
         stack, _, _ = name.partition("_")

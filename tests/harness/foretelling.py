@@ -10,6 +10,7 @@ from cluster.model import ClusterId, ManagerId, NodeDescription, NodeSpec, Platf
 from cluster.resources import Resources
 from manager.control.access import Access
 from manager.control.nodes import Nodes
+from manager.control.rollouts import Rollouts
 from manager.control.services import Services
 from manager.control.stacks import Stacks
 from manager.control.usage import Usages
@@ -44,13 +45,14 @@ class Desk:
         self.stacks = Stacks(access, ids, clock)
         self.services = Services(access, ids, clock)
         self.nodes = Nodes(access, usages, clock)
+        self.rollouts = Rollouts(access, clock)
         self.forecasts = Forecasts(access, usages, clock, source, at_once)
         self.pinned = PinnedDeploys(core.view, self.stacks, self.forecasts)
 
     @property
     def real(self) -> Trial:
         """The same parts over what is real."""
-        return Trial(self.services, self.stacks, self.nodes)
+        return Trial(self.services, self.stacks, self.nodes, self.rollouts)
 
     async def calm(self) -> View:
         """Return the view once nothing has changed for a while."""

@@ -17,6 +17,8 @@ from cluster.model import (
     Dependency,
     DependencyCondition,
     JobSpec,
+    Rollout,
+    RolloutState,
     Schedule,
     ServiceMode,
     ServiceSpec,
@@ -215,6 +217,14 @@ def test_nothing_to_do_ends_with_0(run: Run) -> None:
         ("service rm demo_web", "remove_services"),
         ("node drain node1", "update_node"),
         ("node rm --force node1", "remove_node"),
+        ("node update --label-rm disk node1", "update_node"),
+        ("node cordon node1", "update_node"),
+        ("node activate node1", "update_node"),
+        ("service rollback --to 1 demo_web", "rollback_services"),
+        ("service promote demo_web", "steer_rollout"),
+        ("service resume demo_web", "steer_rollout"),
+        ("stack rollback demo", "rollback_stack"),
+        ("job run demo_web", "run_job"),
     ],
 )
 def test_a_dry_run_changes_nothing(run: Run, control: FakeControl, command: str, kind: str) -> None:
@@ -224,6 +234,18 @@ def test_a_dry_run_changes_nothing(run: Run, control: FakeControl, command: str,
     assert "move" in run(*command.split(), "--dry-run", code=2).stdout
     assert control.objects == before
     assert [each.WhichOneof("request") for each in control.trials] == [kind]
+
+
+def test_a_dry_run_of_a_revert_goes_back_to_the_last_that_ran_well(
+    run: Run, control: FakeControl
+) -> None:
+    service = control.add_service(spec("web:1", "x"))
+    control.put(Rollout(service_id=service.id, state=RolloutState.UPDATING))
+    control.planned = an_update()
+    run("service", "revert", "--dry-run", "demo_web", code=2)
+    (tried,) = control.trials
+    assert [(wish.service, wish.to) for wish in tried.rollback_services.wishes] == [("demo_web", 0)]
+    assert "RollbackServices" not in control.calls
 
 
 def test_several_nodes_are_tried_one_after_the_other(run: Run, control: FakeControl) -> None:

@@ -1,5 +1,7 @@
 """Plans that are carried out or refused, and what a forecast says of what does not fit."""
 
+from collections.abc import Awaitable
+
 import msgspec
 import pytest
 
@@ -23,6 +25,7 @@ from cluster.model import (
 )
 from cluster.resources import Resources
 from manager.control.nodes import NodeChange
+from manager.control.rollouts import RolloutAction
 from manager.forecast.desk import Forecast, Trial
 from manager.forecast.outcome import Effect, PlannedTask
 from tests.fakes.virtual_time import in_virtual_time
@@ -229,6 +232,53 @@ async def test_what_finds_no_node_is_shown_not_what_comes_of_it_once_it_is_given
         assert task.why.startswith("no node fits; 1 node: short of")
 
 
+# --- versions and rollouts ---------------------------------------------------------------------
+
+
+@in_virtual_time
+async def test_going_back_does_what_its_dry_run_shows() -> None:
+    async with leading() as core:
+        desk = await with_nodes(core, [(4, "a"), (4, "a")])
+        for image in ("a:1", "a:2"):
+            await desk.stacks.deploy("s", [web(3, image=image)], prune=True)
+            await desk.calm()
+
+        def back(to: Trial) -> Awaitable[object]:
+            return to.rollouts.rollback_stack("s")
+
+        forecast = await desk.foretold(back)
+        (service,) = forecast.outcome.services
+        assert service.after is not None
+        assert service.after.task.container.image == "a:1"
+        assert len(forecast.outcome.tasks) == 3
+        await desk.comes_true(forecast, back(desk.real))
+
+
+@in_virtual_time
+@pytest.mark.parametrize("action", [RolloutAction.PROMOTE, RolloutAction.RESUME])
+async def test_a_word_about_a_rollout_does_what_its_dry_run_shows(action: RolloutAction) -> None:
+    async with leading() as core:
+        desk = await with_nodes(core, [(4, "a"), (4, "a")])
+        spec = replace(web(3), update=UpdateConfig(canary=1, monitor_seconds=1.0))
+        await desk.stacks.deploy("s", [spec], prune=True)
+        await desk.calm()
+        newer = replace(web(3, image="a:2"), update=spec.update)
+        await desk.stacks.deploy("s", [newer], prune=True)
+        await desk.calm()
+        if action is RolloutAction.RESUME:
+            await desk.rollouts.steer("s_web", RolloutAction.PAUSE)
+            without_canary = replace(newer, update=UpdateConfig())
+            await desk.stacks.deploy("s", [without_canary], prune=True)
+            await desk.calm()
+
+        def steer(to: Trial) -> Awaitable[object]:
+            return to.rollouts.steer("s_web", action)
+
+        forecast = await desk.foretold(steer)
+        assert len(forecast.outcome.tasks) == 2, "the canary stays"
+        await desk.comes_true(forecast, steer(desk.real))
+
+
 # --- jobs, and services that wait for others --------------------------------------------------
 
 
@@ -282,6 +332,25 @@ async def test_another_version_of_a_job_is_another_run_that_takes_the_place_of_t
             (Effect.REMOVE, 1, ""),
             (Effect.CREATE, 2, "n0"),
         ]
+
+
+@in_virtual_time
+async def test_running_a_job_does_what_its_dry_run_shows() -> None:
+    async with leading() as core:
+        desk = await with_nodes(core, [(4, "a")])
+        spec = job(completions=2, schedule=Schedule(cron="0 0 1 1 *"))
+        await desk.stacks.deploy("s", [spec], prune=True)
+        await desk.calm()
+
+        def run(to: Trial) -> Awaitable[object]:
+            return to.services.run_job("s_job")
+
+        forecast = await desk.foretold(run)
+        assert [(each.effect, each.run) for each in forecast.outcome.tasks] == [
+            (Effect.CREATE, 1),
+            (Effect.CREATE, 1),
+        ]
+        await desk.comes_true(forecast, run(desk.real))
 
 
 @in_virtual_time

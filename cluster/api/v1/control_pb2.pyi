@@ -2478,6 +2478,10 @@ class TrialRequest(_message.Message):
     REMOVE_SERVICES_FIELD_NUMBER: _builtins.int
     UPDATE_NODE_FIELD_NUMBER: _builtins.int
     REMOVE_NODE_FIELD_NUMBER: _builtins.int
+    ROLLBACK_SERVICES_FIELD_NUMBER: _builtins.int
+    ROLLBACK_STACK_FIELD_NUMBER: _builtins.int
+    STEER_ROLLOUT_FIELD_NUMBER: _builtins.int
+    RUN_JOB_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def deploy_stack(self) -> Global___DeployStackRequest: ...
     @_builtins.property
@@ -2494,6 +2498,14 @@ class TrialRequest(_message.Message):
     def update_node(self) -> Global___UpdateNodeRequest: ...
     @_builtins.property
     def remove_node(self) -> Global___RemoveNodeRequest: ...
+    @_builtins.property
+    def rollback_services(self) -> Global___RollbackServicesRequest: ...
+    @_builtins.property
+    def rollback_stack(self) -> Global___RollbackStackRequest: ...
+    @_builtins.property
+    def steer_rollout(self) -> Global___SteerRolloutRequest: ...
+    @_builtins.property
+    def run_job(self) -> Global___RunJobRequest: ...
     def __init__(
         self,
         *,
@@ -2505,12 +2517,16 @@ class TrialRequest(_message.Message):
         remove_services: Global___RemoveServicesRequest | None = ...,
         update_node: Global___UpdateNodeRequest | None = ...,
         remove_node: Global___RemoveNodeRequest | None = ...,
+        rollback_services: Global___RollbackServicesRequest | None = ...,
+        rollback_stack: Global___RollbackStackRequest | None = ...,
+        steer_rollout: Global___SteerRolloutRequest | None = ...,
+        run_job: Global___RunJobRequest | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_service", b"create_service", "deploy_stack", b"deploy_stack", "remove_node", b"remove_node", "remove_services", b"remove_services", "remove_stack", b"remove_stack", "request", b"request", "scale_services", b"scale_services", "update_node", b"update_node", "update_service", b"update_service"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_service", b"create_service", "deploy_stack", b"deploy_stack", "remove_node", b"remove_node", "remove_services", b"remove_services", "remove_stack", b"remove_stack", "request", b"request", "rollback_services", b"rollback_services", "rollback_stack", b"rollback_stack", "run_job", b"run_job", "scale_services", b"scale_services", "steer_rollout", b"steer_rollout", "update_node", b"update_node", "update_service", b"update_service"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_service", b"create_service", "deploy_stack", b"deploy_stack", "remove_node", b"remove_node", "remove_services", b"remove_services", "remove_stack", b"remove_stack", "request", b"request", "scale_services", b"scale_services", "update_node", b"update_node", "update_service", b"update_service"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_service", b"create_service", "deploy_stack", b"deploy_stack", "remove_node", b"remove_node", "remove_services", b"remove_services", "remove_stack", b"remove_stack", "request", b"request", "rollback_services", b"rollback_services", "rollback_stack", b"rollback_stack", "run_job", b"run_job", "scale_services", b"scale_services", "steer_rollout", b"steer_rollout", "update_node", b"update_node", "update_service", b"update_service"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_request: _TypeAlias = _typing.Literal["deploy_stack", "remove_stack", "create_service", "update_service", "scale_services", "remove_services", "update_node", "remove_node"]  # noqa: Y015
+    _WhichOneofReturnType_request: _TypeAlias = _typing.Literal["deploy_stack", "remove_stack", "create_service", "update_service", "scale_services", "remove_services", "update_node", "remove_node", "rollback_services", "rollback_stack", "steer_rollout", "run_job"]  # noqa: Y015
     _WhichOneofArgType_request: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_request) -> _WhichOneofReturnType_request | None: ...
 
