@@ -45,6 +45,7 @@ from cluster.resources import Resources
 from manager.control.access import Access
 from manager.control.usage import Usages
 from manager.forecast.desk import Forecasts, Trial
+from manager.forecast.outcome import Outcome
 from manager.journal.writer import Journal
 from manager.rpc.peers import GrpcPeers
 from manager.rpc.transport import GrpcTransport
@@ -118,9 +119,12 @@ def plan_seconds(view: View, changed: int) -> tuple[float, float]:
     async def deploy(trial: Trial) -> object:
         return await trial.stacks.deploy("big", wanted, prune=False)
 
-    began_at, cpu_began_at = perf_counter(), process_time()
-    found = asyncio.run(forecasts.of(deploy)).outcome
-    seconds = perf_counter() - began_at, process_time() - cpu_began_at
+    async def timed() -> tuple[Outcome, tuple[float, float]]:
+        began_at, cpu_began_at = perf_counter(), process_time()
+        outcome = (await forecasts.of(deploy)).outcome
+        return outcome, (perf_counter() - began_at, process_time() - cpu_began_at)
+
+    found, seconds = asyncio.run(timed())
     if len(found.tasks) != changed or not found.is_complete:
         raise RuntimeError(f"{len(found.tasks)} tasks were planned, not {changed}")
     return seconds
