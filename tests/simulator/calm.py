@@ -18,6 +18,7 @@ from cluster.invariants.nodes import ports_have_one_holder
 from cluster.jobs import newest_begun
 from cluster.model import (
     Availability,
+    MoveState,
     Node,
     NodeState,
     RestartCondition,
@@ -71,6 +72,9 @@ def unfinished(
             yield f"{state.called(task)} is not told to leave its node", (task.id, task.node_id)
         if task.desired_state is TaskState.REMOVE:
             yield f"{state.called(task)} is not forgotten", (task.id, task.node_id)
+    cluster = world.judge.cluster
+    if cluster and any(move.state is not MoveState.GIVEN_UP for move in cluster.moves):
+        yield "moves are still to be made", tuple(move.task_id for move in cluster.moves)
     for agent in agents.values():
         yield from _containers(state, agent)
     for manager in managers.values():

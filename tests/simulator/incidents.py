@@ -307,6 +307,10 @@ def remove_node(draw: Drawer) -> Incident:
     return draw.ask("remove_node", node=draw.agent(), force=draw.source.random() < 0.8)
 
 
+def rebalance(draw: Drawer) -> Incident:
+    return draw.ask("rebalance", moves=draw.source.randint(1, 12))
+
+
 # How often each kind comes, against the others.
 KINDS: Sequence[tuple[Draw, float]] = (
     (kill_manager, 4),
@@ -347,4 +351,5 @@ KINDS: Sequence[tuple[Draw, float]] = (
     (set_node, 5),
     (label_node, 2),
     (remove_node, 1.5),
+    (rebalance, 3),
 )

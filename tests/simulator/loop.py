@@ -37,6 +37,9 @@ TICK_SECONDS = 1e-6
 # Callbacks in one instant: so many are a program that waits for what only time can bring.
 TURNS_MAX = 200_000
 
+# What work in a thread takes until it is done, and its caller hears of it.
+THREAD_SECONDS = 0.05
+
 # What is finalised makes new things that are to be finalised; a few rounds are enough.
 DROPS = 3
 
@@ -119,6 +122,16 @@ class Handle:
         return self.when_due
 
 
+def _work(future: asyncio.Future[T], func: Callable[..., T], args: tuple[Any, ...]) -> None:
+    """Do what a thread is there for, unless nobody waits for it any more."""
+    if future.done():
+        return
+    try:
+        future.set_result(func(*args))
+    except Exception as error:  # noqa: BLE001 - its caller's, whatever it is
+        future.set_exception(error)
+
+
 def _nothing(*_: object) -> None:
     """Stand in for a callback that was cancelled."""
 
@@ -133,7 +146,7 @@ class _Task(asyncio.Task[Any]):
 
 
 class SimulatorLoop(asyncio.AbstractEventLoop):
-    """See the module. Not for threads, files or sockets: there are none."""
+    """See the module. Not for files or sockets: there are none; threads take turns."""
 
     def __init__(self) -> None:
         self.now = 0.0  # true time, in seconds since the beginning
@@ -280,6 +293,14 @@ class SimulatorLoop(asyncio.AbstractEventLoop):
         )
         self.current.tasks.add(task)
         return task
+
+    def run_in_executor(  # type: ignore[override]
+        self, executor: object, func: Callable[..., T], *args: Any
+    ) -> asyncio.Future[T]:
+        """Let *func* do its work at one moment, a little later, as if in a thread."""
+        future: asyncio.Future[T] = self.create_future()
+        self.call_later(THREAD_SECONDS, _work, future, func, args)
+        return future
 
     def get_debug(self) -> bool:
         return False

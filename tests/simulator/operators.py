@@ -10,7 +10,7 @@ from cluster.api.v1 import control_pb2 as pb
 from cluster.api.v1 import types_pb2
 from cluster.api.v1.control_pb2_grpc import ControlStub
 from cluster.invariants import Breach
-from cluster.model import Availability, Node, Service
+from cluster.model import Availability, ClusterSpec, Node, Service
 from tests.simulator.hosts import World
 from tests.simulator.loop import Process
 from tests.simulator.rpc import Wire
@@ -67,9 +67,12 @@ class Operators:
         finally:
             await channel.close()
 
-    async def _set_period(self, stub: Any, *, seconds: float) -> None:
-        spec = types_pb2.ClusterSpec(heartbeat_period_seconds=seconds, task_history_limit=3)
-        await stub.UpdateCluster(pb.UpdateClusterRequest(spec=spec), timeout=PATIENCE_SECONDS)
+    async def _set_up(self, stub: Any, *, spec: ClusterSpec) -> None:
+        request = pb.UpdateClusterRequest(spec=codec.to_wire(spec, types_pb2.ClusterSpec))
+        await stub.UpdateCluster(request, timeout=PATIENCE_SECONDS)
+
+    async def _rebalance(self, stub: Any, *, moves: int) -> None:
+        await stub.Rebalance(pb.RebalanceRequest(max_moves=moves), timeout=PATIENCE_SECONDS)
 
     # --- services ---
 

@@ -16,7 +16,7 @@ from agent.settings import AgentSettings
 from cluster import lifecycle
 from cluster.ids import IdSource
 from cluster.invariants import Breach
-from cluster.model import NodeId, NodeState, Task
+from cluster.model import ClusterSpec, NodeId, NodeState, Rebalancing, Task
 from manager.reconcilers.nodes import BEATS_MISSED_MAX
 from manager.store.interface import LeaseId
 from tests.fakes.runtime import Program
@@ -63,6 +63,16 @@ LOST_SLACK_SECONDS = 16.0
 # Between heartbeats, as operators may choose; most of what an hour costs is heartbeats, and what
 # goes wrong goes wrong at any pace.
 PERIODS_SECONDS = (1.0, 5.0, 5.0, 10.0, 10.0, 20.0, 20.0)
+
+# How clusters better their layout by themselves; most do not.
+REBALANCINGS = (
+    *(3 * [Rebalancing()]),
+    Rebalancing(automatic=True, rest_seconds=300.0),
+    Rebalancing(automatic=True, rest_seconds=900.0, moves=4),
+)
+
+# So many rounds may come in a row in a healed cluster; moves that pay come to an end.
+ROUNDS_MAX = 6
 
 # A healed cluster's programs: they run on, whatever they did before, but for those of jobs.
 HEALED = {
@@ -217,7 +227,12 @@ class Simulation:
             station.start()
         source = self.world.source("services")
         self._period_seconds = source.choice(PERIODS_SECONDS)
-        while not await self.operators.ask("set_period", {"seconds": self._period_seconds}):
+        spec = ClusterSpec(
+            heartbeat_period_seconds=self._period_seconds,
+            task_history_limit=3,
+            rebalancing=source.choice(REBALANCINGS),
+        )
+        while not await self.operators.ask("set_up", {"spec": spec}):
             await asyncio.sleep(LOOK_SECONDS)
         for number in range(SERVICES):
             wish = drawn(source, service_name(number), steady=True)
@@ -250,13 +265,23 @@ class Simulation:
             agent.engine.programs = dict(HEALED)
             agent.engine.registry.add(ABSENT)
         self.faults.heal()
+        await self._until_desired(until)
+        if missing := self._unfinished(5):
+            seconds = self.world.loop.now - began_at
+            text = f"not as desired {seconds:.0f} s after everything was healed: "
+            objects = tuple(dict.fromkeys(each for _, ids in missing for each in ids if each))
+            text += "; ".join(what for what, _ in missing)
+            self.world.judge.found(Breach("I13", objects, text))
+            return
+        self._calms.append(self.world.loop.now - began_at)
+        await self._quiet()
+
+    async def _until_desired(self, until: float) -> None:
         while self.world.loop.now < until:
             await asyncio.sleep(LOOK_SECONDS)
             self._see_failures()
             if not self._unfinished(1):
-                self._calms.append(self.world.loop.now - began_at)
-                break
-        await self._quiet(began_at)
+                return
 
     async def _lose_a_host(self) -> None:
         """I13: in a healthy cluster, the tasks of a host that dies run elsewhere in time."""
@@ -280,18 +305,22 @@ class Simulation:
     def _is_global(self, task: Task) -> bool:
         return not task.slot
 
-    async def _quiet(self, began_at: float) -> None:
+    async def _quiet(self) -> None:
+        """Require that nothing more is decided, once the cluster has bettered its layout."""
         judge = self.world.judge
-        if missing := self._unfinished(5):
-            seconds = self.world.loop.now - began_at
-            text = f"not as desired {seconds:.0f} s after everything was healed: "
-            objects = tuple(dict.fromkeys(each for _, ids in missing for each in ids if each))
-            judge.found(Breach("I13", objects, text + "; ".join(what for what, _ in missing)))
+        for _ in range(ROUNDS_MAX):
+            rounds = judge.rounds
+            await asyncio.sleep(SETTLE_SECONDS)
+            decisions = judge.decisions
+            await asyncio.sleep(QUIET_SECONDS)
+            self._see_failures()
+            if judge.rounds == rounds:
+                break
+            await self._until_desired(self.world.loop.now + CALM_SECONDS)
+        else:
+            text = f"{ROUNDS_MAX} rounds of moves came, and there is no end"
+            judge.found(Breach("I17", (), text))
             return
-        await asyncio.sleep(SETTLE_SECONDS)
-        decisions = judge.decisions
-        await asyncio.sleep(QUIET_SECONDS)
-        self._see_failures()
         if judge.decisions != decisions:
             count = judge.decisions - decisions
             text = f"{count} transactions changed things though all was as desired"
