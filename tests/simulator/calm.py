@@ -120,7 +120,7 @@ def _service(state: State, service: Service) -> Iterator[tuple[str, tuple[str, .
             kin = task.spec_version, task.node_id
             if kin not in room:
                 room[kin] = _finds_room(state, task)
-            if not room[kin]:
+            if not room[kin] and not _comes_of_age(state, service, task, history):
                 continue
         if status.finished and not _may_be_replaced(state, service, task):
             continue
@@ -132,6 +132,14 @@ def _service(state: State, service: Service) -> Iterator[tuple[str, tuple[str, .
             f"{state.called(task)} is {status.value} to be {task.desired_state.value}",
             (task.id, service.id, task.node_id),
         )
+
+
+def _comes_of_age(
+    state: State, service: Service, task: Task, history: Mapping[Place, Sequence[Task]]
+) -> bool:
+    """Tell whether *task* has only to wait for a time until it is let to run, room or no room."""
+    alone = all(each.status.state.finished for each in history[Place.of(task)] if each is not task)
+    return task.desired_state is TaskState.READY and alone and not waits(state, service)
 
 
 def _waits_for_others(
@@ -164,12 +172,13 @@ def _job(state: State, service: Service) -> Iterator[tuple[str, tuple[str, ...]]
     run = newest_begun(status)
     if run is None:
         yield f"job {name} has no run", (service.id,)
-    elif run.state is RunState.RUNNING and not waits(state, service):
+    elif run.state is RunState.RUNNING:
         live = [task for task in state.of_service(service.id) if lifecycle.live(task)]
-        is_stuck = live and not any(
+        works = any(task.status.state > TaskState.READY for task in live)
+        could = not live or any(
             task.status.state > TaskState.PENDING or _finds_room(state, task) for task in live
         )
-        if not is_stuck:
+        if works or (could and not waits(state, service)):
             yield f"run {run.number} of job {name} goes on", (service.id,)
 
 
@@ -180,10 +189,14 @@ def _failed_successors(
     newest: dict[Place, Task] = {}
     for task in sorted(state.of_service(service.id), key=lambda each: each.created_at):
         newest[Place.of(task)] = task
-    live = {Place.of(task) for task in state.of_service(service.id) if lifecycle.live(task)}
+    leaving = {
+        Place.of(task)
+        for task in state.of_service(service.id)
+        if lifecycle.live(task) and (task.moving or task.spec_version != target)
+    }
     for place, task in newest.items():
         is_tried_again = lifecycle.wanted(task) and task.spec_version == target
-        if place in live and is_tried_again and task.status.state.finished:
+        if place in leaving and is_tried_again and task.status.state.finished:
             yield f"{state.called(task)} is {task.status.state.value}", (task.id, service.id)
 
 
