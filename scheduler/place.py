@@ -129,7 +129,8 @@ class Pass:
         for group in level:
             demand = group.demand
             if (
-                not demand.is_plain
+                group.node_ids
+                or not demand.is_plain
                 or not (packs if demand.strategy is None else demand.strategy is Strategy.BINPACK)
                 or (failures and (demand.service_id, demand.version) in failures)
                 or self.board.repels(demand) is not None

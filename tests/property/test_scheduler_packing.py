@@ -39,13 +39,19 @@ def crowd(chance: random.Random) -> World:
     services = [ServiceId(f"s{number:02}") for number in range(chance.choice([4, 10, 14]))]
     specs = {service_id: _spec(chance, service_id) for service_id in services}
     pending = [
-        _task(f"{service_id}.{slot}", service_id)
+        _task(f"{service_id}.{slot}", service_id, state=TaskState.PENDING)
         for service_id in services
         for slot in range(chance.choice([1, 1, 1, 2, 5]))
     ]
     bound = [
         _task(f"b{number}", chance.choice(services), chance.choice(nodes).id)
         for number in range(chance.choice([0, 3]))
+    ]
+    pending += [  # as a global service's, or one that a rebalance moves
+        _task(f"{service_id}.{node.id}", service_id, node.id, TaskState.PENDING)
+        for service_id in services
+        if chance.random() < 0.1
+        for node in nodes
     ]
     chance.shuffle(pending)
     return World(nodes, specs, bound, pending)
@@ -82,8 +88,12 @@ def _spec(chance: random.Random, name: str) -> ServiceSpec:
     )
 
 
-def _task(name: str, service_id: ServiceId, node_id: str = "") -> Task:
-    state = TaskState.RUNNING if node_id else TaskState.PENDING
+def _task(
+    name: str,
+    service_id: ServiceId,
+    node_id: str = "",
+    state: TaskState = TaskState.RUNNING,
+) -> Task:
     return Task(
         id=TaskId(name),
         service_id=service_id,
@@ -111,6 +121,7 @@ def test_what_is_packed_together_is_placed_as_rightly_as_in_order(seed: int) -> 
     for task in given.pending:
         if task.id in plan.placements:
             node, spec = given.by_id[plan.placements[task.id]], given.spec_of(task)
+            assert task.node_id in ("", node.id)
             assert not lacking(node, state.held[node.id], spec)
             assert all(CONSTRAINTS[text](node) for text in spec.task.placement.constraints)
             state.bind(task, node.id)
