@@ -114,7 +114,7 @@ def _service(state: State, service: Service) -> Iterator[tuple[str, tuple[str, .
     room: dict[tuple[int, str], bool] = {}  # tasks of one version find room, or do not, alike
     for task in newest:
         status = task.status.state
-        if _is_well(service, task):
+        if _is_well(state, task):
             continue
         if status <= TaskState.PENDING:
             kin = task.spec_version, task.node_id
@@ -202,17 +202,18 @@ def _failed_successors(
 
 def _all_well(state: State, service: Service) -> bool:
     tasks = (task for task in state.of_service(service.id) if lifecycle.live(task))
-    return all(_is_well(service, task) for task in tasks)
+    return all(_is_well(state, task) for task in tasks)
 
 
-def _order(task: Task) -> tuple[bool, int, float, str]:
-    return lifecycle.live(task), task.spec_version, task.created_at, task.id
+def _order(task: Task) -> tuple[bool, float, str]:
+    return lifecycle.live(task), task.created_at, task.id
 
 
-def _is_well(service: Service, task: Task) -> bool:
+def _is_well(state: State, task: Task) -> bool:
     status = task.status.state
     if status is TaskState.COMPLETE:
-        return service.spec.task.restart.condition is not RestartCondition.ANY
+        own = state.versions.get((task.service_id, task.spec_version))
+        return own is not None and own.spec.task.restart.condition is not RestartCondition.ANY
     return status is TaskState.RUNNING and task.desired_state is TaskState.RUNNING
 
 
