@@ -23,7 +23,7 @@ def advance(status: TaskStatus, report: TaskStatus) -> TaskStatus:
 
 def wanted(task: Task) -> bool:
     """Tell whether the task is meant to run, to its end if it is a job's, or to be made ready."""
-    return task.desired_state <= TaskState.COMPLETE
+    return task.desired_state.wanted
 
 
 def let_start(task: Task) -> bool:
@@ -33,7 +33,7 @@ def let_start(task: Task) -> bool:
 
 def live(task: Task) -> bool:
     """Tell whether the task holds its slot: wanted, and not finished (I2: one per slot)."""
-    return wanted(task) and not task.status.state.finished
+    return task.desired_state.wanted and not task.status.state.finished
 
 
 def occupies(task: Task) -> bool:

@@ -46,9 +46,10 @@ def leaving(facts: Facts) -> Mapping[TaskId, str]:
     if facts.node.spec.availability is Availability.DRAIN:
         return {task.id: f"node {_name(facts.node)} is drained" for task in live}
     reasons: dict[TaskId, str] = {}
+    node = constraints.NodeFacts.of(facts.node)
     for task in live:
         held_to = facts.held_to(task)
-        if held_to is not None and (why := _unmet(facts.node, task, held_to)):
+        if held_to is not None and (why := _unmet(facts.node, node, task, held_to)):
             reasons[task.id] = why
     reasons |= _crowded(facts, [task for task in live if task.id not in reasons])
     reasons |= _overflowing(facts, reasons)
@@ -62,9 +63,9 @@ def _name(node: Node) -> str:
 # --- rules ---
 
 
-def _unmet(node: Node, task: Task, spec: TaskSpec) -> str:
+def _unmet(node: Node, facts: constraints.NodeFacts, task: Task, spec: TaskSpec) -> str:
     """Return which rule does not hold (any more); empty if all do."""
-    name, facts = _name(node), constraints.NodeFacts.of(node)
+    name = _name(node)
     for expression in spec.placement.constraints:
         try:
             holds = constraints.matches(constraints.parse(expression), facts)
@@ -72,7 +73,9 @@ def _unmet(node: Node, task: Task, spec: TaskSpec) -> str:
             continue  # it was refused by validation; who cannot be read moves nobody
         if not holds:
             return f"constraint {expression} does not hold on node {name}"
-    if alien := sorted(set(node.spec.reserved_for) - set(spec.placement.tolerates)):
+    if node.spec.reserved_for and (
+        alien := sorted(set(node.spec.reserved_for) - set(spec.placement.tolerates))
+    ):
         return f"node {name} is reserved for {', '.join(alien)}"
     if away := sorted(bound_volumes(spec) - set(node.spec.volumes)):
         return f"volume {away[0]} does not live on node {name}"

@@ -276,6 +276,8 @@ class NodeReconciler:
             case Task() as task if task.node_id:
                 if change.new is None or _is_news(change.old, task):
                     self._to_examine.add(task.node_id)
+                elif self._is_at_ease(task.node_id):
+                    return []
                 return [task.node_id]
             case Service() | Rollout() as either:
                 service_id = either.id if isinstance(either, Service) else either.service_id
@@ -330,6 +332,15 @@ class NodeReconciler:
             spec_of=self._spec_of,
             held_to=lambda task: self._held_to(task, held_to),
             is_examined=key in self._to_examine,
+        )
+
+    def _is_at_ease(self, node_id: NodeId) -> bool:
+        """Tell whether how far a task of the node has come is no matter of ours."""
+        node = self._view.nodes.get(node_id)
+        return (
+            node is not None
+            and node.status.state is NodeState.READY
+            and node.spec.availability is not Availability.DRAIN
         )
 
     def _ready_nodes(self) -> int:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from cluster import lifecycle
 from cluster.model import (
     ClusterSpec,
     JobStatus,
@@ -122,7 +123,8 @@ class Reaper:
     def concerned(self, change: views.Change) -> Iterable[ServiceId]:
         match change.either:
             case Task() as task:
-                return [task.service_id]
+                goes_on = change.old is not None and change.new is not None
+                return [] if goes_on and lifecycle.live(task) else [task.service_id]
             case Service() as service:
                 return [service.id]
             case ServiceVersion() as version:

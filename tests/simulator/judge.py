@@ -68,7 +68,8 @@ class Judge:
         decisions: how many transactions changed anything but leases' keys, and what was seen of
             hosts and versions.
         cluster: its record.
-        rounds: how often moves for a better layout were asked for.
+        rounds: how often something new began that may begin in a healed cluster: moves for a
+            better layout were asked for, or a rollout's time to go on was up.
     """
 
     def __init__(self, loop: SimulatorLoop, trace: Trace) -> None:
@@ -222,6 +223,9 @@ class Judge:
                 before = self.cluster.moves if self.cluster is not None else ()
                 self.rounds += not set(asked_moves(cluster.moves)) <= set(asked_moves(before))
                 self.cluster = cluster
+            case Rollout() as rollout if isinstance(step.old, Rollout):
+                went_on = not step.old.state.settled
+                self.rounds += went_on and rollout.state is not step.old.state
 
     def _tell(self, commit: Commit, step: Step) -> None:
         if not self._trace.is_kept:

@@ -248,8 +248,9 @@ class SimulatorLoop(asyncio.AbstractEventLoop):
             process = context[_PROCESS]
             handle = Handle(self, when, callback, args, context, process)
         if not self._closed:
-            soonest = self.now + TICK_SECONDS
-            due = max(when / process.rate, soonest)
+            due, soonest = when / process.rate, self.now + TICK_SECONDS
+            if due < soonest:
+                due = soonest
             heapq.heappush(self._timers, (due, next(self._numbers), handle))
         return handle
 

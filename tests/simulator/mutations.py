@@ -460,6 +460,7 @@ MUTATIONS: Sequence[Mutation] = (
         "the leader forgets that it has answered a request for a run",
         requests_for_runs_forgotten,
         ("I17",),
+        seed=9,
     ),
     Mutation("no-fencing", "a deposed leader's writes commit", no_fencing, ("I4", "I2")),
     Mutation(

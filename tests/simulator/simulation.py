@@ -71,7 +71,8 @@ REBALANCINGS = (
     Rebalancing(automatic=True, rest_seconds=900.0, moves=4),
 )
 
-# So many rounds may come in a row in a healed cluster; moves that pay come to an end.
+# So many rounds may come in a row in a healed cluster; moves that pay come to an end, and rollouts
+# that wait for room.
 ROUNDS_MAX = 6
 
 # A healed cluster's programs: they run on, whatever they did before, but for those of jobs.
@@ -306,7 +307,7 @@ class Simulation:
         return not task.slot
 
     async def _quiet(self) -> None:
-        """Require that nothing more is decided, once the cluster has bettered its layout."""
+        """Require that nothing more is decided, once nothing new has begun for a while."""
         judge = self.world.judge
         for _ in range(ROUNDS_MAX):
             rounds = judge.rounds
@@ -318,7 +319,7 @@ class Simulation:
                 break
             await self._until_desired(self.world.loop.now + CALM_SECONDS)
         else:
-            text = f"{ROUNDS_MAX} rounds of moves came, and there is no end"
+            text = f"{ROUNDS_MAX} rounds of moves or rollouts came, and there is no end"
             judge.found(Breach("I17", (), text))
             return
         if judge.decisions != decisions:

@@ -111,15 +111,13 @@ class ServiceReconciler:
         return plan(replace(facts, seen=seen))
 
     def _note_held(self, task: Task, *, gone: bool = False) -> None:
-        now = self._clock.monotonic()
-        for since, applies in (
-            (self._held_since, task.desired_state is TaskState.READY),
-            (self._ends_since, not lifecycle.wanted(task) and lifecycle.occupies(task)),
-        ):
-            if applies and not gone:
-                since.setdefault(task.id, now)
-            else:
+        is_held = task.desired_state is TaskState.READY
+        ends = not lifecycle.wanted(task) and lifecycle.occupies(task)
+        for since, applies in ((self._held_since, is_held), (self._ends_since, ends)):
+            if not applies or gone:
                 since.pop(task.id, None)
+            elif task.id not in since:
+                since[task.id] = self._clock.monotonic()
 
     def _held_seconds(self, task_id: TaskId) -> float:
         now = self._clock.monotonic()
