@@ -166,6 +166,8 @@ class _Course:
         if rollout is not None and not rollout.state.settled:
             return f"the rollout of its service is {rollout.state.value}"
         heir = facts.heir_of(task)
+        if heir is not None and heir.status.state.finished and heir.created_at < move.changed_at:
+            heir = None  # it failed before, in another move; this one is to be tried first
         state = heir.status.state if heir is not None else TaskState.NEW
         if state is TaskState.RUNNING:
             return ""

@@ -203,7 +203,7 @@ class World:
             if task.node_id:
                 open_ = [n for n in open_ if n == task.node_id]
             if open_:
-                node_id = open_[len(task.id) % len(open_)]
+                node_id = open_[sum(task.id.encode()) % len(open_)]
                 status = TaskStatus(state=TaskState.ASSIGNED)
                 self.tasks[task.id] = replace(task, node_id=node_id, status=status)
             else:
@@ -254,6 +254,7 @@ class World:
 
     def apply(self, changes: Sequence[Change]) -> None:
         for change in changes:
+            self.check_it_may_start(change)
             for value in change.drop:
                 assert isinstance(value, Task)
                 del self.tasks[value.id]
@@ -273,6 +274,18 @@ class World:
                     case _:
                         raise AssertionError(value)
         self.check()
+
+    def check_it_may_start(self, change: Change) -> None:
+        """I2: who is to start beside a task that moves does not if that is told to stay just now."""
+        for value in change.save:
+            if isinstance(value, Task) and value.start_first and lifecycle.let_start(value):
+                before = self.tasks.get(value.id)
+                if before is None or not lifecycle.let_start(before):
+                    for task in self.tasks.values():
+                        is_left = task.moving and lifecycle.live(task) and task.id != value.id
+                        if is_left and self.place(task) == self.place(value):
+                            is_move = self.alike(task.spec_version, value.spec_version)
+                            assert not is_move or task in change.expect, change
 
     def place(self, task: Task) -> NodeId | int:
         return task.node_id if self.mode is ServiceMode.GLOBAL else task.slot

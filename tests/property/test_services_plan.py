@@ -343,3 +343,17 @@ def test_two_that_are_ready_at_once_do_not_take_more_than_is_left() -> None:
     assert len(stopped) == 1
     world.settle()
     assert [world.tag(task) for task in world.running()] == ["2"] * 4
+
+
+@settings(max_examples=20, deadline=None)
+@given(replicas=st.integers(1, 5), order=st.sampled_from(UpdateOrder))
+def test_a_drained_node_is_left_by_the_order_that_updates_have(
+    replicas: int, order: UpdateOrder
+) -> None:
+    world = World(ServiceMode.REPLICATED)
+    world.submit(world.spec(replicas, "1", UpdateConfig(order=order)))
+    world.settle()
+    for node_id in reversed(NODES[1:]):
+        act(world, ("node", node_id, Availability.DRAIN))
+        world.settle()  # checks I2 and I8 at every step
+    assert [task.node_id for task in world.running()] == [NODES[0]] * replicas

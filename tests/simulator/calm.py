@@ -173,12 +173,13 @@ def _job(state: State, service: Service) -> Iterator[tuple[str, tuple[str, ...]]
     if run is None:
         yield f"job {name} has no run", (service.id,)
     elif run.state is RunState.RUNNING:
-        live = [task for task in state.of_service(service.id) if lifecycle.live(task)]
-        works = any(task.status.state > TaskState.READY for task in live)
-        could = not live or any(
+        tasks = [task for task in state.of_service(service.id) if task.run == run.number]
+        live = [task for task in tasks if lifecycle.live(task)]
+        has_begun = any(lifecycle.let_start(task) or not lifecycle.live(task) for task in tasks)
+        is_stuck = live and not any(
             task.status.state > TaskState.PENDING or _finds_room(state, task) for task in live
         )
-        if works or (could and not waits(state, service)):
+        if not is_stuck and (has_begun or not waits(state, service)):
             yield f"run {run.number} of job {name} goes on", (service.id,)
 
 

@@ -224,6 +224,12 @@ def test_a_move_that_comes_on_goes_on(changes: dict[str, object]) -> None:
     assert plan(given).changes == ()
 
 
+def test_who_failed_before_the_move_began_was_not_to_take_over() -> None:
+    begun = replace(move(1, MoveState.UNDER_WAY), changed_at=HEIR.created_at + 1.0)
+    given = facts(begun, tasks=(under_way(1),), **heir(TaskState.REJECTED))
+    assert plan(given).changes == ()
+
+
 def test_a_move_yields_to_a_drain_and_to_whoever_lets_its_task_stay() -> None:
     for moving, aim in (("node a is drained", NO_NODE), ("", NO_NODE)):
         task = replace(under_way(1), moving=moving, aims_at=aim)

@@ -12,6 +12,8 @@ successor in its place, as the service's update order has it, and goes when that
 While its successor finds no node it stays, and the successor says what it waits for.
 """
 
+from dataclasses import replace
+
 from cluster import lifecycle
 from cluster.model import ServiceMode, Task, TaskState, UpdateOrder
 from manager import disruption
@@ -76,7 +78,10 @@ class Moves:
             made = tasks.make(self._look, stand, number, beside=True, start_first=start_first)
         if made is not None:
             aimed = tasks.aimed(made, holder.aims_at)
-            self.changes.append(Change(save=(aimed,), why=f"is to take over: {holder.moving}"))
+            # Whether the holder moves is not ours to say: should it just now be told to stay,
+            # nobody may start beside it.
+            why = f"is to take over: {holder.moving}"
+            self.changes.append(Change(save=(aimed,), expect=(holder,), why=why))
             if made.start_after:
                 self.waits.append(made.start_after - self._look.facts.now)
 
@@ -104,7 +109,8 @@ class Moves:
             if successor.desired_state is TaskState.READY and all(
                 task in (holder, successor) for task in stand.occupants()
             ):
-                self.changes.append(tasks.released(successor))
+                change = tasks.released(successor)
+                self.changes.append(replace(change, expect=(holder,)))
         elif successor.status.state >= TaskState.READY and self._allowance > 0:
             self._take_away(holder)
 
