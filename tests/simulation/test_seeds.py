@@ -13,9 +13,8 @@ from tests.simulator.simulation import Scale, simulate
 
 # Each run is about an hour of three managers and twenty agents.
 HOURS = Scale(hours=1.0)
-FIXED = (*range(1, 16), 3000)
-FRESH = 8
-FRESH_FROM = 10_000
+FIXED = range(1, 25)
+FRESH = 36
 
 PROGRAMS = ("agent", "cluster", "manager", "scheduler", "tests/simulator")
 
@@ -25,7 +24,7 @@ def _fresh() -> range:
     for folder in PROGRAMS:
         for path in sorted((TREE / folder).rglob("*.py")):
             digest.update(path.read_bytes())
-    first = int.from_bytes(digest.digest()[:4]) + FRESH_FROM
+    first = int.from_bytes(digest.digest()[:4]) + FIXED.stop
     return range(first, first + FRESH)
 
 

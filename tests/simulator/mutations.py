@@ -460,7 +460,6 @@ MUTATIONS: Sequence[Mutation] = (
         "the leader forgets that it has answered a request for a run",
         requests_for_runs_forgotten,
         ("I17",),
-        seed=9,
     ),
     Mutation("no-fencing", "a deposed leader's writes commit", no_fencing, ("I4", "I2")),
     Mutation(
@@ -483,7 +482,6 @@ MUTATIONS: Sequence[Mutation] = (
         "a timed-out write is applied after it was decided anew",
         timed_out_write_applied_twice,
         ("I2",),
-        seed=17,
     ),
     Mutation(
         "relist-keeps", "a relist does not remove what is gone", relist_keeps_what_is_gone, ("I13",)
@@ -559,6 +557,7 @@ MUTATIONS: Sequence[Mutation] = (
         "a move does not count who is missing already",
         budget_counts_nobody,
         ("I8",),
+        seed=9,
     ),
     Mutation(
         "last-good-lost",
