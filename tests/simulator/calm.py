@@ -33,6 +33,7 @@ from cluster.model import (
 from tests.simulator.hosts import AgentStation, ManagerStation, World
 
 UNDER_WAY = (RolloutState.UPDATING, RolloutState.ROLLING_BACK)
+RAN = (TaskState.COMPLETE, TaskState.FAILED)
 HALTED = (RolloutState.PAUSED, RolloutState.ROLLBACK_PAUSED)
 
 # Of objects that a view has, as ``State`` names them too.
@@ -175,7 +176,7 @@ def _job(state: State, service: Service) -> Iterator[tuple[str, tuple[str, ...]]
     elif run.state is RunState.RUNNING:
         tasks = [task for task in state.of_service(service.id) if task.run == run.number]
         live = [task for task in tasks if lifecycle.live(task)]
-        has_begun = any(lifecycle.let_start(task) or not lifecycle.live(task) for task in tasks)
+        has_begun = any(lifecycle.let_start(task) or task.status.state in RAN for task in tasks)
         is_stuck = live and not any(
             task.status.state > TaskState.PENDING or _finds_room(state, task) for task in live
         )
