@@ -7,6 +7,7 @@ Classes are served one after the other: those of a higher priority first, among 
 that have only one node to go to, then the class with the oldest task.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
@@ -123,7 +124,7 @@ class Pass:
         """Return the classes that can be packed; single tasks that look alike as one item."""
         singles: dict[object, list[Group]] = {}
         items: list[Item] = []
-        services: set[ServiceId] = set()
+        groups_of = Counter(group.demand.service_id for group in level)
         packs = self._strategy is Strategy.BINPACK
         failures = self.board.table.failures
         for group in level:
@@ -136,8 +137,7 @@ class Pass:
                 or self.board.repels(demand) is not None
             ):
                 continue
-            if self._is_single(group) and demand.service_id not in services:
-                services.add(demand.service_id)
+            if groups_of[demand.service_id] == 1 and self._is_single(group):
                 singles.setdefault(demand.alike, []).append(group)
             else:
                 items.append(Item(demand, group.task_ids))

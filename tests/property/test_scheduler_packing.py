@@ -106,6 +106,7 @@ def _task(
 @settings(max_examples=100, deadline=None)
 @example(3852)
 @example(16685)
+@example(381)
 @draw(st.integers(0, 2**32))
 def test_what_is_packed_together_is_placed_as_rightly_as_in_order(seed: int) -> None:
     """I1 and I6 hold; nobody is left out who would have been placed in order, oldest first."""
@@ -113,8 +114,11 @@ def test_what_is_packed_together_is_placed_as_rightly_as_in_order(seed: int) -> 
     plan = given.plan()
     reference = reference_place(given, Strategy.BINPACK)
     assert plan.placements.keys() >= reference.keys()
-    # Who fits nowhere, however much room there is, keeps nobody from being packed.
-    reasons = [each.reason for unplaced in plan.unplaced for each in unplaced.counted]
+    # Who fits nowhere, however much room there is, keeps nobody from being packed; nor does who
+    # has one node only, for he is served before them.
+    with_choice = {task.id for task in given.pending if not task.node_id}
+    left = [unplaced for unplaced in plan.unplaced if with_choice & set(unplaced.task_ids)]
+    reasons = [each.reason for unplaced in left for each in unplaced.counted]
     if any(reason.kind is ReasonKind.ROOM for reason in reasons):
         assert plan.placements == reference
     state = Reference(given)

@@ -69,7 +69,7 @@ class Judge:
             hosts and versions.
         cluster: its record.
         rounds: how often something new began that may begin in a healed cluster: moves for a
-            better layout were asked for, or a rollout's time to go on was up.
+            better layout were asked for, or a rollout went on that waits for room.
     """
 
     def __init__(self, loop: SimulatorLoop, trace: Trace) -> None:
@@ -223,9 +223,8 @@ class Judge:
                 before = self.cluster.moves if self.cluster is not None else ()
                 self.rounds += not set(asked_moves(cluster.moves)) <= set(asked_moves(before))
                 self.cluster = cluster
-            case Rollout() as rollout if isinstance(step.old, Rollout):
-                went_on = not step.old.state.settled
-                self.rounds += went_on and rollout.state is not step.old.state
+            case Rollout() if isinstance(step.old, Rollout):
+                self.rounds += not step.old.state.settled
 
     def _tell(self, commit: Commit, step: Step) -> None:
         if not self._trace.is_kept:
