@@ -45,7 +45,6 @@ class Moves:
             return False
         if new.status.state is TaskState.ORPHANED:
             return False  # its node was lost meanwhile
-            return False  # it was lost with its node
         service = self._state.services.get(new.service_id)
         own = self._state.versions.get((new.service_id, new.spec_version))
         rollout = self._rollouts.get(new.service_id)

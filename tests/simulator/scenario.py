@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
 from cluster.lifecycle import live
-from cluster.model import Node, Rollout, Service, Task, TaskState
+from cluster.model import ClusterSpec, Node, Rollout, Service, Task, TaskState
 from tests.simulator.hosts import AgentStation, ManagerStation
 from tests.simulator.simulation import Outcome, Scale, Simulation
 from tests.simulator.workload import PROGRAMS, Wish
@@ -38,7 +38,9 @@ class Scenario(Simulation):
             agent.engine.programs = dict(PROGRAMS)
         for station in (*self.managers.values(), *self.agents.values()):
             station.start()
-        await self._asked("set_period", seconds=1.0)
+        await self._asked(
+            "set_up", spec=ClusterSpec(heartbeat_period_seconds=1.0, task_history_limit=3)
+        )
         await self.until(
             lambda: len(self.world.judge.sessions) == len(self.agents), "every agent has a session"
         )
