@@ -128,7 +128,7 @@ class Takings:
                     f"nothing runs in the places of {names}, and {state.called(task)} was stopped"
                 )
                 yield Breach("I7", (service.id, task.id), f"{text} for a new version")
-        if not any(self._may_lose(spec, task, rollout, alone) for spec in specs):
+        if not any(self._may_lose(spec, task, rollout) for spec in specs):
             text = (
                 f"{state.called(task)}, the last that ran well, was stopped before"
                 f" version {rollout.target} had run well anywhere"
@@ -165,7 +165,7 @@ class Takings:
         newest = max(self._state.in_place(place), key=lambda task: task.created_at, default=None)
         return newest is not None and wanted(newest) and newest.status.state.finished
 
-    def _may_lose(self, spec: ServiceSpec, task: Task, rollout: Rollout, alone: bool) -> bool:
+    def _may_lose(self, spec: ServiceSpec, task: Task, rollout: Rollout) -> bool:
         """Tell whether the version that ran well could spare *task*."""
         base = self._bases.get(task.service_id, 0)
         if (
@@ -174,9 +174,13 @@ class Takings:
             or not self._alike(task.service_id, task.spec_version, base)
         ):
             return True
-        if alone and not 1 < spec.replicas > spec.update.parallelism > 0:
-            return True
         lately = self._lately(task)
+        has_heir = any(
+            Place.of(run.task) == Place.of(task) and run.task.created_at > task.created_at
+            for run in lately
+        )
+        if not has_heir and not 1 < spec.replicas > spec.update.parallelism > 0:
+            return True
         if any(self._alike(task.service_id, run.task.spec_version, base) for run in lately):
             return True
         ran = [(run.task.spec_version, self._now() - run.since) for run in lately if not run.until]
