@@ -30,6 +30,7 @@ from manager.committer import Change
 from manager.reconcilers import reconcilers_of
 from manager.reconcilers.loop import Reconciler
 from manager.reconcilers.scheduling import SchedulingReconciler
+from manager.reconcilers.services.reconciler import ServiceReconciler
 from manager.view import Batch, View
 
 # What one forecast may cost: some ten seconds of a core, for a change of the largest services.
@@ -40,6 +41,9 @@ HORIZON_SECONDS = 86_400.0
 
 # Looks in a row that change nothing: then whatever looks again does so for ever.
 IDLE_LOOKS_MAX = 100
+
+# Looks at what waits, each after something has come of the one before.
+LOOKS_AGAIN_MAX = 10
 
 SEED = 14  # of ids and jitter, so that the same question has the same answer (I15)
 
@@ -112,12 +116,13 @@ class Future:
 
     def run(self) -> Course:
         """Go on until nothing is due and nothing will be."""
-        seconds = self._until_quiet()
-        # As the loop does now and then: what waits says what it lacks now that all has its place.
-        for desk in self._desks:
-            if desk.reconciler.name == SchedulingReconciler.name:
-                desk.due.update(dict.fromkeys(desk.reconciler.everything()))
-        self._settle()
+        seconds = self._until_quiet(0.0)
+        for _ in range(LOOKS_AGAIN_MAX):
+            before = self._revision
+            self._look_again()
+            seconds = self._until_quiet(seconds)
+            if self._revision == before:
+                break
         placed = [
             task_id
             for task_id in self._refused
@@ -125,9 +130,30 @@ class Future:
         ]
         return Course(seconds, len(placed), self._decisions < DECISIONS_MAX)
 
-    def _until_quiet(self) -> float:
-        """Let time pass; return when the last change was made, in seconds from now."""
-        idle, changed_at = 0, 0.0
+    def _look_again(self) -> None:
+        """Have looked at what waits, as the loops do now and then: others have left meanwhile.
+
+        It may say now what it lacks, and if that is only the room of the one that it replaces,
+        that one may make way.
+        """
+        waiting: dict[object, None] = dict.fromkeys(
+            task.service_id
+            for task in self._view.tasks.values()
+            if lifecycle.live(task) and task.status.state < TaskState.ASSIGNED
+        )
+        for desk in self._desks:
+            if desk.reconciler.name == SchedulingReconciler.name:
+                desk.due.update(dict.fromkeys(desk.reconciler.everything()))
+            elif desk.reconciler.name == ServiceReconciler.name:
+                desk.due.update(waiting)
+
+    def _until_quiet(self, changed_at: float) -> float:
+        """Let time pass; return when the last change was made, in seconds from now.
+
+        Args:
+            changed_at: when the last one was so far.
+        """
+        idle = 0
         while self._decisions < DECISIONS_MAX:
             if self._settle():
                 idle, changed_at = 0, self._clock.passed
@@ -156,15 +182,19 @@ class Future:
         return min(filter(None, deadlines), default=math.inf) if waits else math.inf
 
     def _settle(self) -> bool:
-        """Decide and obey until nothing is due now; tell whether anything has changed."""
+        """Decide and obey until nothing is due now; tell whether anything has changed.
+
+        No agent acts before the leader has come to an end: it decides in milliseconds, and to stop
+        or start a container takes longer. So what leaves is still there while others are placed.
+        """
         before = self._revision
         while self._decisions < DECISIONS_MAX:
-            busy = False
+            is_busy = False
             for number, desk in enumerate(self._desks):
                 if desk.due:
-                    busy = True
+                    is_busy = True
                     self._decide(number, desk)
-            if not self._obey() and not busy:
+            if not is_busy and not self._obey():
                 break
         return self._revision > before
 

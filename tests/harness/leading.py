@@ -69,13 +69,20 @@ def service_spec(name: str = "web", **changes: object) -> ServiceSpec:
 
 @dataclass
 class Leading:
-    """The running core; ``store`` is what an operator's requests would be written to."""
+    """The running core.
+
+    Attributes:
+        store: what an operator's requests would be written to.
+        behaviour: what agents report; those of *silent* nodes nothing.
+        agents_take_seconds: before they do what they are told.
+    """
 
     state: MemoryState
     store: Store
     view: View
     behaviour: Behaviour = obey
     silent: set[NodeId] = field(default_factory=set)
+    agents_take_seconds: float = 0.0
 
     async def write(self, *values: Object) -> None:
         """Store *values* whatever stood there before."""
@@ -166,18 +173,23 @@ class Leading:
             while True:
                 await news.wait()
                 news.clear()
-                for task in list(self.view.tasks.values()):
-                    bound = task.status.state >= TaskState.ASSIGNED
-                    if not bound or task.node_id in self.silent:
-                        continue
-                    report = self.behaviour(task)
-                    if report is None:
-                        continue
-                    after = msgspec.structs.replace(task, status=report)
-                    with contextlib.suppress(GuardFailedError):
-                        await self.store.commit(
-                            [Unchanged(records.key_of(task), task.version)], [records.put(after)]
-                        )
+                await asyncio.sleep(self.agents_take_seconds)
+                done = [
+                    msgspec.structs.replace(task, status=report)
+                    for task in self.view.tasks.values()
+                    if task.status.state >= TaskState.ASSIGNED
+                    and task.node_id not in self.silent
+                    and (report := self.behaviour(task))
+                ]
+                if not done:
+                    continue
+                try:
+                    await self.store.commit(
+                        [Unchanged(records.key_of(task), task.version) for task in done],
+                        [records.put(task) for task in done],
+                    )
+                except GuardFailedError:
+                    news.set()  # the leader was quicker
         finally:
             unsubscribe()
 

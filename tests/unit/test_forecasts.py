@@ -14,6 +14,7 @@ from cluster.model import (
     DependencyCondition,
     FailureAction,
     JobSpec,
+    PublishedPort,
     Schedule,
     ServiceMode,
     ServiceSpec,
@@ -230,6 +231,41 @@ async def test_what_finds_no_node_is_shown_not_what_comes_of_it_once_it_is_given
         (task,) = found.tasks
         assert (task.effect, task.from_node) == (Effect.WAIT, "n0")
         assert task.why.startswith("no node fits; 1 node: short of")
+
+
+@in_virtual_time
+async def test_what_leaves_is_still_there_while_others_are_placed() -> None:
+    async with leading() as core:
+        desk = await with_nodes(core, [(1, "a"), (1, "a")])
+        await desk.stacks.deploy("s", [web(3, cpus=0)], prune=True)
+        await desk.calm()
+
+        def swap(to: Trial) -> Awaitable[object]:
+            spec = replace(web(cpus=0), name="s_job", mode=ServiceMode.REPLICATED_JOB)
+            return to.stacks.deploy("s", [spec], prune=True)
+
+        await desk.comes_true(await desk.foretold(swap), swap(desk.real))
+
+
+@in_virtual_time
+async def test_who_lacks_only_the_port_of_its_predecessor_once_others_have_left_is_no_waiter() -> (
+    None
+):
+    async with leading() as core:
+        desk = await with_nodes(core, [(1, "a")])
+        port = (PublishedPort(target=80, published=8080),)
+        narrow = replace(web(cpus=0), name="s_x", update=UpdateConfig(parallelism=0))
+        narrow = replace(narrow, task=replace(narrow.task, ports=port))
+        await desk.stacks.deploy("s", [web(cpus=1), narrow], prune=True)
+        await desk.calm()
+        wide = replace(narrow, task=replace(web(cpus=1).task, ports=port))
+
+        def swap(to: Trial) -> Awaitable[object]:
+            return to.stacks.deploy("s", [web(0), wide], prune=True)
+
+        forecast = await desk.foretold(swap)
+        assert [each.effect for each in forecast.outcome.tasks] == [Effect.REMOVE, Effect.RESTART]
+        await desk.comes_true(forecast, swap(desk.real))
 
 
 # --- versions and rollouts ---------------------------------------------------------------------
