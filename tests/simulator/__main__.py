@@ -1,6 +1,7 @@
 """``scripts/simulate``: run seeds, replay one, shorten what breaks it."""
 
 import argparse
+import contextlib
 import random
 import sys
 import time
@@ -14,7 +15,22 @@ from tests.simulator.mutations import MUTATIONS, Mutation, planted
 from tests.simulator.shrink import shrunk
 from tests.simulator.simulation import Outcome, Scale, draw, simulate
 
-FAILURE, USAGE = 1, 2
+FAILURE = 1
+
+HOURS_MAX = 1_000.0
+
+EXAMPLES = """
+examples:
+  scripts/simulate                          an hour of storms and calms, by a seed of its own
+  scripts/simulate --runs 20                twenty of them
+  scripts/simulate --seed 7 --trace         all that happens, with the programs' logs
+  scripts/simulate --seed 7 --shrink --save case.json
+                                            which incidents it takes to break a promise
+  scripts/simulate --replay case.json       just those once more
+  scripts/simulate --plant all --runs 10    how soon each planted bug is found
+
+It ends with 0 if all promises are kept (or all planted bugs found), with 1 if not.
+"""
 
 
 class Case(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,16 +52,36 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def main(arguments: Sequence[str]) -> int:
-    asked = _parser().parse_args(arguments)
-    if asked.replay:
-        case = msgspec.json.decode(Path(asked.replay).read_bytes(), type=Case)
-        return _one(case, asked)
+    parser = _parser()
+    asked = parser.parse_args(arguments)
     scale = Scale(managers=asked.managers, agents=asked.agents, hours=asked.hours)
-    if asked.plant:
-        return _planted(asked, scale)
-    if asked.seed is not None and asked.runs == 1:
-        return _one(_case(asked.seed, scale), asked)
-    return _many(asked, scale)
+    bugs = _chosen(parser, asked.plant) if asked.plant else ()
+    one = _one_case(parser, asked, scale)
+    if one is None:
+        return _planted(bugs, asked, scale) if bugs else _many(asked, scale)
+    if len(bugs) > 1:
+        parser.error("one run has one bug: name it, or leave out what asks for one run")
+    with contextlib.ExitStack() as stack:
+        for bug in bugs:
+            stack.enter_context(planted(bug))
+        return _one(one, asked)
+
+
+def _one_case(
+    parser: argparse.ArgumentParser, asked: argparse.Namespace, scale: Scale
+) -> Case | None:
+    """Return the one run that is asked for; None if there are to be many."""
+    if asked.replay:
+        try:
+            return msgspec.json.decode(Path(asked.replay).read_bytes(), type=Case)
+        except (OSError, msgspec.DecodeError) as error:
+            parser.error(f"cannot replay {asked.replay}: {error}")
+    looks_close = asked.trace or asked.shrink or asked.save
+    if looks_close and (asked.seed is None or asked.runs > 1):
+        parser.error("--trace, --shrink and --save look at one run: say which by --seed")
+    if asked.seed is None or asked.runs > 1 or (asked.plant and not looks_close):
+        return None
+    return _case(asked.seed, scale)
 
 
 def _case(seed: int, scale: Scale) -> Case:
@@ -85,17 +121,15 @@ def _many(asked: argparse.Namespace, scale: Scale) -> int:
             failed += 1
             _tell(case, outcome)
     hours = simulated / 3600
-    print(
-        f"{hours:.1f} hours in {asked.runs} runs, {failed} failed; {60 * hours / cpu:.1f} hours a"
-    )
-    print("minute of one core")
+    rate = 60 * hours / cpu
+    print(f"{hours:.1f} h in {asked.runs} runs, {failed} failed; {rate:.1f} h a minute of one core")
     return FAILURE if failed else 0
 
 
-def _planted(asked: argparse.Namespace, scale: Scale) -> int:
+def _planted(bugs: Sequence[Mutation], asked: argparse.Namespace, scale: Scale) -> int:
     """Plant bugs, one after the other, and see how soon each is found."""
     missed = 0
-    for mutation in _chosen(asked.plant):
+    for mutation in bugs:
         first = mutation.seed if asked.seed is None else asked.seed
         hours = 0.0
         found = "NOT FOUND"
@@ -112,11 +146,11 @@ def _planted(asked: argparse.Namespace, scale: Scale) -> int:
     return FAILURE if missed else 0
 
 
-def _chosen(name: str) -> Sequence[Mutation]:
+def _chosen(parser: argparse.ArgumentParser, name: str) -> Sequence[Mutation]:
     chosen = [each for each in MUTATIONS if name in ("all", each.name)]
     if not chosen:
         names = ", ".join(each.name for each in MUTATIONS)
-        raise SystemExit(f"no bug is called '{name}'; there are: {names}")
+        parser.error(f"no bug is called '{name}'; there are: {names}")
     return chosen
 
 
@@ -155,12 +189,19 @@ def _say(text: str) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="scripts/simulate", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="scripts/simulate",
+        description="Run whole clusters under faults; replay one run, shorten what breaks it.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--seed", type=int, help="the first; otherwise any")
-    parser.add_argument("--runs", type=int, default=1, help="so many seeds, one after the other")
-    parser.add_argument("--hours", type=float, default=1.0, help="simulated, of each run")
-    parser.add_argument("--managers", type=int, default=3)
-    parser.add_argument("--agents", type=int, default=20)
+    parser.add_argument(
+        "--runs", type=_at_least_one, default=1, help="so many seeds, one after the other"
+    )
+    parser.add_argument("--hours", type=_hours, default=1.0, help="simulated, of each run")
+    parser.add_argument("--managers", type=_at_least_one, default=3, help="3 if not told")
+    parser.add_argument("--agents", type=_at_least_one, default=20, help="20 if not told")
     parser.add_argument("--trace", action="store_true", help="print everything that happens")
     parser.add_argument("--shrink", action="store_true", help="find fewer incidents that break it")
     parser.add_argument("--save", help="write what breaks it to this file")
@@ -169,6 +210,22 @@ def _parser() -> argparse.ArgumentParser:
         "--plant", metavar="BUG", help="see in how long a planted bug is found; or all"
     )
     return parser
+
+
+def _at_least_one(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is no whole number from 1 on")
+    return int(text)
+
+
+def _hours(text: str) -> float:
+    try:
+        hours = float(text)
+    except ValueError:
+        hours = 0.0
+    if not 0 < hours <= HOURS_MAX:
+        raise argparse.ArgumentTypeError(f"'{text}' is not more than 0 and at most {HOURS_MAX:g}")
+    return hours
 
 
 if __name__ == "__main__":
