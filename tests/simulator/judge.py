@@ -214,6 +214,7 @@ class Judge:
                 if task.desired_state > TaskState.RUNNING:
                     self._ended_at.setdefault(task.id, self._loop.now)
             case Rollout() as rollout:
+                self.rounds += isinstance(step.old, Rollout) and not step.old.state.settled
                 self.rollouts[rollout.service_id] = rollout
             case Service() as service:
                 self._services[service.id, service.version] = service.spec
@@ -223,8 +224,6 @@ class Judge:
                 before = self.cluster.moves if self.cluster is not None else ()
                 self.rounds += not set(asked_moves(cluster.moves)) <= set(asked_moves(before))
                 self.cluster = cluster
-            case Rollout() if isinstance(step.old, Rollout):
-                self.rounds += not step.old.state.settled
 
     def _tell(self, commit: Commit, step: Step) -> None:
         if not self._trace.is_kept:
