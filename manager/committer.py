@@ -12,6 +12,7 @@ twice under two ids would be two holders of one slot (I2).
 """
 
 import asyncio
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -40,6 +41,8 @@ GUARDS_MAX = 100
 ERASED_TOGETHER_MAX = 100  # entries of the journal, in one transaction
 IN_FLIGHT_MAX = 4  # measured: more transactions at a time bring no more keys a second
 ATTEMPTS_MAX = 5  # a transaction loses its stale changes and is tried again at most so often
+
+log = logging.getLogger(__name__)
 
 
 class FenceBrokenError(ConflictError):
@@ -70,6 +73,10 @@ class Change:
             Unchanged(records.key_of(value), value.version)
             for value in (*self.save, *self.drop, *self.expect)
         ]
+
+    def written_keys(self) -> list[str]:
+        """Return the keys of what is saved and dropped."""
+        return [records.key_of(value) for value in (*self.save, *self.drop)]
 
     def writes(self) -> list[Write]:
         return [
@@ -235,14 +242,25 @@ def _holds(change: Change, current: dict[str, KeyValue | None]) -> bool:
 
 
 def _batches(changes: Iterable[Change]) -> Iterable[list[Change]]:
+    """Yield changes that fit into one transaction together.
+
+    Two decisions about one object are a defect of who decided. A transaction cannot hold both; in
+    two, the later is stale, and decided anew.
+    """
     batch: list[Change] = []
     guards: set[Guard] = set()
+    written: set[str] = set()
     for change in changes:
         more = [guard for guard in change.guards() if guard not in guards]
-        if batch and len(guards) + len(more) > GUARDS_MAX:
+        keys_of_it = change.written_keys()
+        is_twice = not written.isdisjoint(keys_of_it)
+        if is_twice:
+            log.error("two decisions about one object", extra={"why": change.why})
+        if batch and (is_twice or len(guards) + len(more) > GUARDS_MAX):
             yield batch
-            batch, guards, more = [], set(), change.guards()
+            batch, guards, written, more = [], set(), set(), change.guards()
         batch.append(change)
         guards.update(more)
+        written.update(keys_of_it)
     if batch:
         yield batch

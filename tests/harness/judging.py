@@ -3,12 +3,14 @@
 Where every write is seen, so is who wrote what; a manager's view, or its clients', may skip some.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 from cluster.invariants import Breach, Name, State, Step, after
 from cluster.model import Object
 from manager import records
+from manager.committer import Change
 from manager.store import keys
 from manager.store.interface import Changed, Event, KeyValue, Listing, Removed, WatchBatch
 
@@ -92,3 +94,9 @@ def _name(key: str) -> Name | None:
         return None
     of, _, text = rest.partition("/")
     return Name(of, text)
+
+
+def assert_decided_once(changes: Iterable[Change]) -> None:
+    """No two changes of a plan are of one object: a transaction could not hold them."""
+    written = Counter(key for change in changes for key in change.written_keys())
+    assert not [key for key, count in written.items() if count > 1], changes

@@ -38,6 +38,7 @@ from manager.committer import Change
 from manager.reconcilers import nodes, reaper, services
 from manager.reconcilers.loop import Plan
 from manager.reconcilers.services.turns import NEW_VERSION
+from tests.harness.judging import assert_decided_once
 from tests.harness.leading import service_spec
 
 NODES = [NodeId(name) for name in ("n1", "n2", "n3")]
@@ -253,6 +254,7 @@ class World:
     # --- what must hold ---
 
     def apply(self, changes: Sequence[Change]) -> None:
+        assert_decided_once(changes)
         for change in changes:
             self.check_it_may_start(change)
             for value in change.drop:

@@ -48,6 +48,7 @@ from cluster.model import (
 from cluster.schedules import latest_due, next_due
 from manager.committer import Change
 from manager.reconcilers import jobs, nodes, reaper
+from tests.harness.judging import assert_decided_once
 from tests.harness.leading import service_spec
 
 NODES = [NodeId(name) for name in ("n1", "n2", "n3")]
@@ -134,6 +135,7 @@ class World:
 
     def apply(self, changes: list[Change], share: float = 1.0) -> None:
         """Apply the first *share* of the changes; the leader that made the rest has died."""
+        assert_decided_once(changes)
         for change in changes[: round(len(changes) * share)]:
             for value in change.drop:
                 assert isinstance(value, Task)
@@ -224,7 +226,8 @@ class World:
         for node_id in NODES:
             self.apply(self.judge(node_id), share)
         self.apply(self.reap(), share)
-        self.schedule()
+        if share == 1.0:
+            self.schedule()
 
     def schedule(self) -> None:
         ready = [
@@ -294,6 +297,7 @@ ACTIONS = st.one_of(
     st.tuples(st.just("suspend"), st.booleans()),
     st.tuples(st.just("end"), st.integers(0, 20), st.sampled_from([*BAD_ENDS, TaskState.COMPLETE])),
     st.tuples(st.just("node"), st.sampled_from(NODES), AVAILABILITIES),
+    st.tuples(st.just("judge"), st.sampled_from(NODES)),
     st.tuples(st.just("lose"), st.sampled_from(NODES)),
     st.tuples(st.just("return"), st.sampled_from(NODES)),
     st.tuples(st.just("pass"), st.floats(0, 400)),
@@ -330,6 +334,8 @@ def act(world: World, action: tuple[Any, ...]) -> None:
             world.nodes[node_id] = msgspec.structs.replace(
                 world.nodes[node_id], spec=NodeSpec(availability=availability)
             )
+        case ("judge", node_id):  # the job is planned by what the node's planner has just written
+            world.apply(world.judge(node_id))
         case ("lose", node_id):
             world.down.add(node_id)
         case ("return", node_id):
@@ -460,3 +466,18 @@ def test_each_due_time_is_decided_on_once_and_in_order(
         assert last in decided or last < max(decided)
         if late:
             assert all(run.state is not RunState.SKIPPED for run in world.runs.values())
+
+
+@pytest.mark.parametrize("mode", [ServiceMode.GLOBAL_JOB, ServiceMode.REPLICATED_JOB])
+def test_about_who_leaves_before_it_has_begun_one_thing_is_decided(mode: ServiceMode) -> None:
+    world = World(mode, JobSpec(completions=2))
+    for _ in range(2):  # its status, then its tasks
+        world.apply(world.plan())
+    if mode is ServiceMode.REPLICATED_JOB:
+        world.schedule()
+    assert world.tasks
+    for node_id in NODES:
+        act(world, ("node", node_id, Availability.DRAIN))
+        act(world, ("judge", node_id))
+    world.apply(world.plan())
+    assert not [task for task in world.tasks.values() if lifecycle.live(task) and task.node_id]

@@ -28,6 +28,7 @@ from cluster.model import (
     ServiceMode,
     SessionState,
     Task,
+    TaskSpec,
     TaskState,
 )
 from tests.simulator.hosts import AgentStation, ManagerStation, World
@@ -51,15 +52,16 @@ def unfinished(
         yield "nobody leads", ()
     for agent in agents.values():
         yield from _node(world, agent)
-    leaders = (each.server for each in managers.values() if each.leads and each.server)
-    rollouts = next((leader.view.rollouts for leader in leaders), {})
+    rollouts = world.judge.rollouts
     for service in state.services.values():
         if service.spec.mode.is_job:
             yield from _job(state, service)
             continue
-        missing = list(_service(state, service))
-        yield from missing
         rollout = rollouts.get(service.id)
+        target = state.versions.get((service.id, rollout.target)) if rollout else None
+        template = target.spec.task if target else service.spec.task
+        missing = list(_service(state, service, template))
+        yield from missing
         if rollout and rollout.state not in HALTED:
             yield from _failed_successors(state, service, rollout.target)
         # Where a task waits for room, or for another service, the rollout waits too.
@@ -97,7 +99,10 @@ def _node(world: World, agent: AgentStation) -> Iterator[tuple[str, tuple[str, .
         yield f"node {agent.host} has no session", (agent.node_id,)
 
 
-def _service(state: State, service: Service) -> Iterator[tuple[str, tuple[str, ...]]]:
+def _service(
+    state: State, service: Service, template: TaskSpec
+) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield what a service lacks; *template* is of the version that its rollout has come to."""
     name = service.spec.name
     history: dict[Place, list[Task]] = {}
     for task in state.of_service(service.id):
@@ -108,7 +113,7 @@ def _service(state: State, service: Service) -> Iterator[tuple[str, tuple[str, .
     if service.spec.mode is ServiceMode.GLOBAL:
         there = {task.node_id for task in newest}
         for node in state.nodes.values():
-            if _takes_global(node, service) and node.id not in there:
+            if _takes_global(node, template) and node.id not in there:
                 yield f"{name} is missing on {state.node_called(node.id)}", (service.id, node.id)
     elif len(newest) != service.spec.replicas:
         yield f"{name} has {len(newest)} of {service.spec.replicas} replicas", (service.id,)
@@ -123,7 +128,7 @@ def _service(state: State, service: Service) -> Iterator[tuple[str, tuple[str, .
                 room[kin] = _finds_room(state, task)
             if not room[kin] and not _comes_of_age(state, service, task, history):
                 continue
-        if status.finished and not _may_be_replaced(state, service, task):
+        if status.finished and not _may_be_replaced(state, service, template, task):
             continue
         if task.desired_state is TaskState.READY and waits(state, service):
             continue  # what it waits for is looked at by itself
@@ -170,10 +175,13 @@ def _job(state: State, service: Service) -> Iterator[tuple[str, tuple[str, ...]]
         return
     if status.requests_done != service.run_requests:
         yield f"job {name} was not run as often as asked for", (service.id,)
-    run = newest_begun(status)
-    if run is None:
+    if status.suspended != service.suspended:
+        yield f"job {name} is to be suspended, or to go on", (service.id,)
+    if service.spec.job.schedule is None and newest_begun(status) is None:
         yield f"job {name} has no run", (service.id,)
-    elif run.state is RunState.RUNNING:
+    for run in status.runs:
+        if run.state is not RunState.RUNNING:
+            continue
         tasks = [task for task in state.of_service(service.id) if task.run == run.number]
         live = [task for task in tasks if lifecycle.live(task)]
         has_begun = any(lifecycle.let_start(task) or task.status.state in RAN for task in tasks)
@@ -219,16 +227,16 @@ def _is_well(state: State, task: Task) -> bool:
     return status is TaskState.RUNNING and task.desired_state is TaskState.RUNNING
 
 
-def _may_be_replaced(state: State, service: Service, task: Task) -> bool:
+def _may_be_replaced(state: State, service: Service, template: TaskSpec, task: Task) -> bool:
     """Tell whether a task that ended gets a successor: not on a node that takes nothing new."""
     node = state.nodes.get(task.node_id)
     is_global = service.spec.mode is ServiceMode.GLOBAL
-    return not is_global or (node is not None and _takes_global(node, service))
+    return not is_global or (node is not None and _takes_global(node, template))
 
 
-def _takes_global(node: Node, service: Service) -> bool:
+def _takes_global(node: Node, template: TaskSpec) -> bool:
     return _is_open(node) and all(
-        matches(parse(each), NodeFacts.of(node)) for each in service.spec.task.placement.constraints
+        matches(parse(each), NodeFacts.of(node)) for each in template.placement.constraints
     )
 
 

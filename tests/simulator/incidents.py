@@ -9,7 +9,15 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from tests.simulator.workload import ZONES, Wish, drawn, drawn_shop
+from tests.simulator.workload import (
+    TICKS,
+    ZONES,
+    Wish,
+    drawn,
+    drawn_shop,
+    drawn_tick,
+    tick_name,
+)
 
 Params = dict[str, int | float | str | bool]
 
@@ -290,6 +298,18 @@ def run_job(draw: Drawer) -> Incident:
     return draw.ask("run_job", name=f"{SHOP}_migrate")
 
 
+def want_tick(draw: Drawer) -> Incident:
+    return draw.ask("want", draw.updated(drawn_tick(draw.source)))
+
+
+def steer_tick(draw: Drawer) -> Incident:
+    name = tick_name(draw.source.choice(TICKS))
+    what = draw.source.choice(("run_job", "suspend", "suspend", "remove"))
+    if what == "suspend":
+        return draw.ask(what, name=name, suspended=draw.source.random() < 0.3)
+    return draw.ask(what, name=name)
+
+
 def remove_shop(draw: Drawer) -> Incident:
     return draw.ask("remove_stack", stack=SHOP)
 
@@ -348,6 +368,8 @@ KINDS: Sequence[tuple[Draw, float]] = (
     (deploy_shop, 4),
     (run_job, 1.5),
     (remove_shop, 0.7),
+    (want_tick, 3),
+    (steer_tick, 3),
     (set_node, 5),
     (label_node, 2),
     (remove_node, 1.5),

@@ -45,6 +45,7 @@ from manager.store.interface import Changed, Event, KeyValue, Revision
 from tests.simulator.engine import Engine
 from tests.simulator.loop import Process, SimulatorLoop
 from tests.simulator.moves import Moves
+from tests.simulator.runs import Runs
 from tests.simulator.store import Commit
 from tests.simulator.takings import Takings
 from tests.simulator.trace import Trace
@@ -77,6 +78,7 @@ class Judge:
         self.rollouts: dict[ServiceId, Rollout] = {}
         self._gates = Gates(self.state)
         self._moves = Moves(self.state)
+        self._runs = Runs(self.state)
         self._takings = Takings(self.state, self.rollouts, lambda: self._loop.now)
         self.sessions: dict[NodeId, Session] = {}
         self.managers: dict[ManagerId, Manager] = {}
@@ -154,6 +156,7 @@ class Judge:
             self.found_all(self._gates.breaches(steps))
             self.found_all(self._moves.breaches(steps))
             self.found_all(self._takings.breaches(steps))
+            self.found_all(self._runs.breaches(steps))
             self.found_all(self._released_in_time(steps))
             self.found_all(self._not_busy(steps))
             self.found_all(self._ends_are_true(steps))

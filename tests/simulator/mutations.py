@@ -300,6 +300,11 @@ def delays_by_the_wall_clock() -> Sequence[Patch]:
     return ((tasks, "delay_left", delay_left),)
 
 
+def due_times_forgotten() -> Sequence[Patch]:
+    """What is due is decided by today's clock alone, also where another was ahead before."""
+    return ((runs, "CLOCK_ERROR_SECONDS_MAX", 0.0),)
+
+
 def budget_counts_nobody() -> Sequence[Patch]:
     """A move does not count who is missing already."""
     return ((disruption, "missing", lambda *_: 0),)
@@ -573,6 +578,12 @@ MUTATIONS: Sequence[Mutation] = (
         all_places_at_once,
         ("I7",),
         seed=2,
+    ),
+    Mutation(
+        "due-again",
+        "a due time gets another run when a clock goes back",
+        due_times_forgotten,
+        ("I20", "I17"),
     ),
     Mutation(
         "mode-changes", "a deploy changes a service's mode", a_deploy_changes_the_mode, ("I19",)

@@ -106,6 +106,10 @@ class Operators:
         request = pb.RunJobRequest(service=name)
         self._receipt((await stub.RunJob(request, timeout=PATIENCE_SECONDS)).service)
 
+    async def _suspend(self, stub: Any, *, name: str, suspended: bool) -> None:
+        request = pb.SuspendJobRequest(service=name, suspended=suspended)
+        self._receipt((await stub.SuspendJob(request, timeout=PATIENCE_SECONDS)).service)
+
     async def _remove(self, stub: Any, *, name: str) -> None:
         found = await stub.GetService(pb.GetServiceRequest(service=name), timeout=PATIENCE_SECONDS)
         service_id = found.service.service.id

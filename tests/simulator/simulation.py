@@ -252,6 +252,7 @@ class Simulation:
         for agent in self.agents.values():
             agent.engine.programs = dict(PROGRAMS)
             agent.engine.registry.discard(ABSENT)
+        await self._steer_schedules(began_at, suspended=False)
         for incident in incidents:
             await asyncio.sleep(began_at + incident.at - loop.now)
             self.faults.begin(incident)
@@ -277,8 +278,19 @@ class Simulation:
         self._calms.append(self.world.loop.now - began_at)
         await self._quiet()
 
+    async def _steer_schedules(self, until: float, *, suspended: bool) -> None:
+        """Let nothing begin by the clock, so that there can be quiet; or let it go on."""
+        for service in list(self.world.judge.state.services.values()):
+            if service.spec.job.schedule is None or service.suspended is suspended:
+                continue
+            wanted = {"name": service.spec.name, "suspended": suspended}
+            while not await self.operators.ask("suspend", wanted) and self.world.loop.now < until:
+                await asyncio.sleep(LOOK_SECONDS)
+
     async def _until_desired(self, until: float) -> None:
         while self.world.loop.now < until:
+            # What was asked for before may come only now.
+            await self._steer_schedules(until, suspended=True)
             await asyncio.sleep(LOOK_SECONDS)
             self._see_failures()
             if not self._unfinished(1):
@@ -327,6 +339,8 @@ class Simulation:
             text = f"{count} transactions changed things though all was as desired"
             judge.found(Breach("I17", (), text))
         judge.nothing_comes_back()
+        if self._unfinished(1):  # what is no decision may have been written just now
+            await asyncio.sleep(LOOK_SECONDS)
         for what, objects in self._unfinished(1):
             judge.found(Breach("I13", objects, f"no longer as desired: {what}"))
 

@@ -7,6 +7,7 @@ import msgspec
 
 from agent.runtime.interface import EngineInfo, Health
 from cluster.model import (
+    Concurrency,
     ContainerSpec,
     Dependency,
     DependencyCondition,
@@ -18,6 +19,7 @@ from cluster.model import (
     PublishedPort,
     RestartCondition,
     RestartPolicy,
+    Schedule,
     ServiceMode,
     ServiceSpec,
     TaskSpec,
@@ -50,6 +52,9 @@ PROGRAMS: Mapping[Hashable, Program] = {
 # What comes to its end in a healed cluster too.
 BATCHES = ("batch", "batch", "bad-batch")
 
+# Of jobs by the clock, what becomes of a run that is due while another is under way.
+TICKS = ("allow", "forbid", "replace")
+
 ABSENT = "absent"  # an image that is in no registry while there is a storm
 
 IMAGES = tuple(map(str, PROGRAMS))
@@ -71,6 +76,7 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
         port: published on the host; 0: none.
         is_job: one of so many completions as ``replicas``.
         retries: of each completion of a job.
+        cron, concurrency: when a job runs by itself, and whether its runs may overlap.
         needs, condition_needed: a service of the same stack that it depends on, and how.
     """
 
@@ -97,6 +103,8 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     is_job: bool = False
     at_a_time: int = 0
     retries: int = 3
+    cron: str = ""
+    concurrency: str = "forbid"
     needs: str = ""
     condition_needed: str = "service_started"
 
@@ -107,11 +115,7 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
             stack=self.stack,
             mode=self._mode(),
             replicas=1 if self.is_job else self.replicas,
-            job=JobSpec(
-                completions=self.replicas, max_concurrent=self.at_a_time, retries=self.retries
-            )
-            if self.is_job
-            else JobSpec(),
+            job=self._job() if self.is_job else JobSpec(),
             depends_on=self._depends_on(),
             update=UpdateConfig(
                 parallelism=self.parallelism,
@@ -143,8 +147,17 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
 
     def _mode(self) -> ServiceMode:
         if self.is_job:
-            return ServiceMode.REPLICATED_JOB
+            return ServiceMode.GLOBAL_JOB if self.is_global else ServiceMode.REPLICATED_JOB
         return ServiceMode.GLOBAL if self.is_global else ServiceMode.REPLICATED
+
+    def _job(self) -> JobSpec:
+        concurrency = Concurrency(self.concurrency)
+        return JobSpec(
+            completions=self.replicas,
+            max_concurrent=self.at_a_time,
+            retries=self.retries,
+            schedule=Schedule(cron=self.cron, concurrency=concurrency) if self.cron else None,
+        )
 
     def _depends_on(self) -> tuple[Dependency, ...]:
         if not self.needs:
@@ -219,6 +232,29 @@ def drawn_shop(source: random.Random, stack: str) -> list[Wish]:
         else source.choice(("service_started", "service_healthy"))
     )
     return [db, job, msgspec.structs.replace(web, condition_needed=how)]
+
+
+def drawn_tick(source: random.Random) -> Wish:
+    """Return one of three jobs that run by themselves; one of them on every node of a zone."""
+    concurrency = source.choice(TICKS)
+    is_global = concurrency == "replace"
+    return Wish(
+        name=tick_name(concurrency),
+        program=source.choice(BATCHES),
+        replicas=source.randint(1, 3),
+        is_job=True,
+        is_global=is_global,
+        zone=ZONES[0] if is_global else "",
+        at_a_time=source.choice((0, 1)),
+        retries=source.choice((0, 1)),
+        condition="on-failure",
+        cron=source.choice(("* * * * *", "*/2 * * * *", "*/3 * * * *")),
+        concurrency=concurrency,
+    )
+
+
+def tick_name(concurrency: str) -> str:
+    return f"tick-{concurrency}"
 
 
 def host_info(name: str, source: random.Random) -> EngineInfo:

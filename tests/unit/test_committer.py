@@ -131,6 +131,18 @@ async def test_more_than_one_transaction_holds_is_written_in_several() -> None:
     assert len((await world.store.list(keys.PREFIX + "tasks/")).items) == len(many)
 
 
+async def test_of_two_decisions_about_one_object_the_first_is_written() -> None:
+    world = World()
+    committer = await world.lead()
+    await committer.commit([Change(save=(task("one"),))])
+    one = world.view.tasks[TaskId("one")]
+    failed = msgspec.structs.replace(one, failures=1)
+    both = [Change(save=(failed,)), Change(drop=(one,)), Change(save=(task("other"),))]
+    assert await committer.commit(both) == 1
+    assert world.view.tasks[TaskId("one")].failures == 1
+    assert await world.stored(task("other"))
+
+
 async def test_a_deposed_leader_writes_nothing() -> None:
     world = World()
     old = await world.lead()

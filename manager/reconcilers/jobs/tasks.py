@@ -24,6 +24,7 @@ from cluster.model import (
     RunState,
     ServiceMode,
     Task,
+    TaskId,
     TaskState,
     TaskStatus,
 )
@@ -51,15 +52,15 @@ def plan_tasks(facts: Facts) -> Plan:
     assert facts.status is not None
     changes: list[Change] = []
     waits: list[float] = []
+    stopped: set[TaskId] = set()  # nothing else is decided about them
     runs = _runs_with_tasks(facts, facts.status)
     for task in facts.tasks:
         run = runs.get(task.run)
         if run is None:
             changes += discard(task, "its run is over")
-        elif run.state in (RunState.FAILED, RunState.REPLACED) and lifecycle.live(task):
-            changes.append(stop(task, f"its run is {run.state.value}"))
-        elif task.moving and lifecycle.live(task) and task.status.state < TaskState.STARTING:
-            changes.append(stop(task, task.moving))
+        elif lifecycle.live(task) and (why := _ends_for(task, run)):
+            changes.append(stop(task, why))
+            stopped.add(task.id)
     room_is_clear = _overlaps(facts) or not any(
         lifecycle.occupies(task)
         for task in facts.tasks
@@ -68,11 +69,19 @@ def plan_tasks(facts: Facts) -> Plan:
     for run in runs.values():
         if run.state is RunState.RUNNING or _takes_late_nodes(facts, run):
             tasks = RunTasks.of(facts, run)
-            changes += _abandon(facts, tasks)
-            changes += _release(facts, tasks, waits)
+            left = [task for task in tasks.unfinished if task.id not in stopped]
+            changes += _abandon(facts, tasks, left)
+            changes += _release(facts, tasks, left, waits)
             if room_is_clear or run.state is not RunState.RUNNING:
                 changes += _fill(facts, tasks, waits)
     return Plan(changes, min(waits, default=None))
+
+
+def _ends_for(task: Task, run: JobRun) -> str:
+    """Return why a live task is to end; empty if it is not."""
+    if run.state in (RunState.FAILED, RunState.REPLACED):
+        return f"its run is {run.state.value}"
+    return task.moving if task.status.state < TaskState.STARTING else ""
 
 
 def _runs_with_tasks(facts: Facts, status: JobStatus) -> dict[int, JobRun]:
@@ -96,21 +105,23 @@ def _takes_late_nodes(facts: Facts, run: JobRun) -> bool:
     return is_global and run.state is RunState.COMPLETE and spec.job.schedule is None
 
 
-def _abandon(facts: Facts, tasks: RunTasks) -> Iterable[Change]:
+def _abandon(facts: Facts, tasks: RunTasks, candidates: Iterable[Task]) -> Iterable[Change]:
     """Drop what waits for a node that a global job does not come to any more."""
     if not tasks.spec.mode.is_global:
         return []
     return [
         Change(drop=(task,), why="its node does not comply any more")
-        for task in tasks.unfinished
+        for task in candidates
         if task.status.state < TaskState.ASSIGNED
         and not comes_to(tasks.spec, facts.nodes.get(task.node_id))
     ]
 
 
-def _release(facts: Facts, tasks: RunTasks, waits: list[float]) -> Iterable[Change]:
+def _release(
+    facts: Facts, tasks: RunTasks, candidates: Iterable[Task], waits: list[float]
+) -> Iterable[Change]:
     """Let tasks start that were held back for their time, or for what the job depends on."""
-    for task in tasks.unfinished:
+    for task in candidates:
         if task.desired_state is not TaskState.READY:
             continue
         if (wait := _seconds_until_start(facts, task)) > 0:
