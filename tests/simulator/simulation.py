@@ -289,9 +289,8 @@ class Simulation:
 
     async def _until_desired(self, until: float) -> None:
         while self.world.loop.now < until:
-            # What was asked for before may come only now.
+            await asyncio.sleep(LOOK_SECONDS)  # what was asked for before may come only now
             await self._steer_schedules(until, suspended=True)
-            await asyncio.sleep(LOOK_SECONDS)
             self._see_failures()
             if not self._unfinished(1):
                 return
