@@ -185,10 +185,14 @@ def _job(state: State, service: Service) -> Iterator[tuple[str, tuple[str, ...]]
         tasks = [task for task in state.of_service(service.id) if task.run == run.number]
         live = [task for task in tasks if lifecycle.live(task)]
         has_begun = any(lifecycle.let_start(task) or task.status.state in RAN for task in tasks)
-        is_stuck = live and not any(
+        goes_on = any(
             task.status.state > TaskState.PENDING or _finds_room(state, task) for task in live
         )
-        if not is_stuck and (has_begun or not waits(state, service)):
+        if not live:  # the next is to be made, if there is where
+            nodes, template = state.nodes.values(), service.spec.task
+            is_global = service.spec.mode.is_global
+            goes_on = not is_global or any(_takes_global(node, template) for node in nodes)
+        if goes_on and (has_begun or not waits(state, service)):
             yield f"run {run.number} of job {name} goes on", (service.id,)
 
 
