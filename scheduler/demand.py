@@ -76,6 +76,9 @@ class Wish(NamedTuple):
 class Demand:
     """What each task of a class asks of a node.
 
+    What must hold counts once, however often it was written: else a node would give one reason
+    twice, and the single change that removes it would not be found.
+
     Attributes:
         service_id: whose replicas the tasks are; empty for tasks that belong to none, which
             are not counted against each other.
@@ -141,6 +144,8 @@ class Demand:
 
     def __post_init__(self) -> None:
         derive = object.__setattr__
+        derive(self, "constraints", tuple(dict.fromkeys(self.constraints)))
+        derive(self, "affinities", _without_repetition(self.affinities))
         need = amounts_of(self.reservations)
         derive(self, "need", need)
         derive(self, "flaws", (*self.unreadable, *self._senseless(need)))
@@ -279,6 +284,15 @@ def _wishes(prefer: Iterable[Preferred], unreadable: list[str]) -> tuple[Wish, .
         for wish in prefer
         for constraint in _read([wish.constraint], unreadable)
     )
+
+
+def _without_repetition(affinities: tuple[Affinity, ...]) -> tuple[Affinity, ...]:
+    """Return each affinity that must hold once; the weights of wishes add up."""
+    kept: list[Affinity] = []
+    for affinity in affinities:
+        if affinity.weight or affinity not in kept:
+            kept.append(affinity)
+    return tuple(kept)
 
 
 def _bound_volumes(task: TaskSpec) -> tuple[str, ...]:

@@ -3,8 +3,8 @@
 import random
 
 import msgspec
+from hypothesis import example, settings
 from hypothesis import given as draw
-from hypothesis import settings
 from hypothesis import strategies as st
 
 from cluster.model import Availability, Node, NodeState, ServiceId, ServiceSpec
@@ -16,6 +16,8 @@ from tests.property.scheduler_worlds import World, world
 
 @settings(max_examples=200, deadline=None)
 @draw(st.integers(0, 2**32), st.integers(0, 4))
+@example(2120, 3)  # an affinity written twice
+@example(1000088, 4)  # tasks on a node that is gone
 def test_every_fix_works_and_the_smallest_room_is_found(seed: int, index: int) -> None:
     given = world(random.Random(seed))
     service_id = list(given.specs)[index]
@@ -157,7 +159,7 @@ def possible(given: World, service_id: ServiceId) -> set[FixKind]:
 
 def topologies(state: Reference, spec: ServiceSpec) -> set[str]:
     """Return what is more to the task than a label: giving it could change something else."""
-    bound = [other for here in state.held.values() for _, other in here]
+    bound = [other for node in state.world.nodes for _, other in state.held[node.id]]
     musts = (
         a for other in bound for a in other.task.placement.affinities if a.anti and not a.weight
     )

@@ -3,7 +3,7 @@
 import pytest
 
 from cluster.constraints import NodeFacts, parse
-from cluster.model import Availability, NodeId, NodeState, ServiceId, TaskId
+from cluster.model import Affinity, Availability, NodeId, NodeState, ServiceId, TaskId
 from cluster.resources import Resources
 from scheduler import (
     Demand,
@@ -90,6 +90,32 @@ def test_a_demand_without_sense_is_explained_by_itself() -> None:
     assert explanation.defects
     assert explanation.chosen is None
     assert explanation.verdicts == ()
+
+
+@pytest.mark.parametrize(
+    ("demand", "fix"),
+    [
+        (
+            Demand(WEB, affinities=(Affinity(service="db"),) * 2),
+            "do without: is not near db (node.id) (2 nodes)",
+        ),
+        (
+            Demand(WEB, constraints=(parse("node.role == manager"), parse("node.role==manager"))),
+            "do without: constraint node.role == manager not met (2 nodes)",
+        ),
+    ],
+)
+def test_what_is_demanded_twice_is_one_reason_and_has_its_fix(demand: Demand, fix: str) -> None:
+    explanation = explain(Snapshot.of([node("a"), node("b")]), demand)
+    assert [len(verdict.reasons) for verdict in explanation.verdicts] == [1, 1]
+    assert [str(found) for found in explanation.fixes] == [fix]
+
+
+def test_the_weights_of_one_wish_written_twice_add_up() -> None:
+    twice = (Affinity(service="web", weight=10),) * 2
+    explanation = explain(Snapshot.of([node("a")]), Demand(WEB, service="web", affinities=twice))
+    assert explanation.chosen is not None
+    assert dict(explanation.chosen.rank)["missed"] == 20
 
 
 def test_an_empty_cluster_has_nothing_to_say() -> None:
