@@ -157,8 +157,10 @@ class Board:
 
         As shares of the nodes, over all dimensions.
         """
-        left = self.free[:, rows] - self._size(need).vector[:-2] * tasks
-        shares = left * self.table.per_unit[:, rows]
+        free, per_unit = self.free, self.table.per_unit
+        if not isinstance(rows, slice):
+            free, per_unit = free.take(rows, axis=1), per_unit.take(rows, axis=1)
+        shares = (free - self._size(need).vector[:-2] * tasks) * per_unit
         shares *= shares
         return _added_up(shares)
 
@@ -256,7 +258,7 @@ class Board:
             rows, counts = sequence, np.ones(1, dtype=np.int64)
         else:
             per_row = np.bincount(sequence, minlength=len(self.table))
-            rows = np.flatnonzero(per_row)
+            rows = per_row.nonzero()[0]
             counts = per_row[rows]
         self._enter(Booking(demand, sequence, rows, counts, services), 1)
 
@@ -334,7 +336,7 @@ class Board:
         else:
             each = self._state[size.at[:, None], rows]
         each //= size.amounts
-        limits: Ints = each.min(axis=0)
+        limits: Ints = np.minimum.reduce(each)
         return limits
 
     def _enter(self, booking: Booking, sign: int) -> None:

@@ -24,6 +24,7 @@ from scheduler.demand import Demand
 from scheduler.filters import PASSING
 from scheduler.rank import Ranks, share_of
 from scheduler.terrain import in_groups, starts_of
+from scheduler.turns import occurrences, quotas_of, runs, sums_before
 
 # The best of this many nodes are put in order first; they often suffice.
 FIRST_NODES = 32
@@ -99,9 +100,9 @@ def candidates(board: Board, demand: Demand, count: int) -> Candidates:
     for refuses in PASSING:
         for refusal in refuses(demand, board):
             limits[refusal.nodes[rows]] = 0
-    if limits.min(initial=1) > 0:
-        return Candidates(rows, limits)
     takes = limits > 0
+    if takes.all():
+        return Candidates(rows, limits)
     return Candidates(rows[takes], limits[takes])
 
 
@@ -194,7 +195,7 @@ def _spread(ranks: Ranks, at: Ints, limits: Ints, count: int, depth: int) -> Ent
     """Serve branches in turns, the one with the fewest tasks first."""
     if depth == len(ranks.spread):
         return _nodes(ranks, at, limits, count)
-    if len(ranks.spread) == 1 and ranks.is_all and len(at) == len(ranks.rows):
+    if len(ranks.spread) == 1 and len(at) == len(ranks.rows):
         found = _over_used(ranks, limits, count)
         if found is not None:
             return found
@@ -202,10 +203,10 @@ def _spread(ranks: Ranks, at: Ints, limits: Ints, count: int, depth: int) -> Ent
     members, branches, starts = _by_branch(ranks, at, depth)
     room = np.add.reduceat(np.minimum(limits[members], count), starts)
     levels = counts[branches]
-    quotas, top = _quotas(levels, np.minimum(room, count), count)
+    quotas, top = quotas_of(levels, np.minimum(room, count), count)
     wanted = quotas + ((levels <= top) & (levels + room > top))
     entries = _inside(ranks, members, limits, starts=starts, wanted=wanted, depth=depth)
-    level = np.repeat(levels, wanted) + _runs(wanted)
+    level = np.repeat(levels, wanted) + runs(wanted)
     deeper = [_levels(ranks, entries, below) for below in range(depth + 1, len(ranks.spread))]
     return _in_order(ranks, entries, [level, *deeper], count)
 
@@ -216,25 +217,22 @@ def _over_used(ranks: Ranks, limits: Ints, count: int) -> Entries | None:
     It often does, and then only nodes in use have to be looked at.
     """
     level = ranks.spread[0]
-    used = np.flatnonzero(ranks.tasks)
-    if ranks.names[-2:] != ["empty", "leftover"] or ranks.missed is not None or not len(used):
+    if ranks.names[-2:] != ["empty", "leftover"] or ranks.missed is not None:
         return None
-    order = np.lexsort((ranks.leftover(used), level.codes[used]))
-    used = used[order]
-    branches = level.codes[used]
-    first = starts_of(branches)
-    if len(first) < len(level.branches.starts):
+    used = ranks.tasks.nonzero()[0]
+    codes = level.codes[used]
+    order = np.lexsort((ranks.leftover(used), codes))
+    codes = codes[order]
+    first = starts_of(codes)
+    if len(first) < level.branch_count(is_all=ranks.is_all):
         return None  # in one of them no node is in use
-    best, levels = used[first], level.counts[branches[first]]
-    quotas, top = _quotas(levels, np.full(len(best), count), count)
+    best, levels = used[order[first]], level.counts[codes[first]]
+    quotas, top = quotas_of(levels, np.full(len(best), count), count)
     wanted = quotas + (levels <= top)
-    enough = limits[best]
-    if ranks.counts:
-        enough = np.minimum(enough, ranks.share - ranks.level()[best])
-    if (enough < wanted).any():
+    if (_within(ranks, best, limits) < wanted).any():
         return None
-    at, further = np.repeat(best, wanted), _runs(wanted)
-    turn = np.repeat(levels, wanted) + further
+    at, further = best.repeat(wanted), runs(wanted)
+    turn = levels.repeat(wanted) + further
     order = np.lexsort((at, ranks.leftover(at, further), turn))[:count]
     return Entries(at[order], further[order])
 
@@ -266,11 +264,8 @@ def _inside(
     """
     if depth + 1 == len(ranks.spread) and ranks.names[-2:] == ["empty", "leftover"]:
         best = _best_of_each(ranks, members, starts)
-        enough = limits[best]
-        if ranks.counts:
-            enough = np.minimum(enough, ranks.share - ranks.level()[best])
-        if ranks.missed is None and (enough >= wanted).all():
-            return Entries(np.repeat(best, wanted), _runs(wanted))
+        if ranks.missed is None and (_within(ranks, best, limits) >= wanted).all():
+            return Entries(np.repeat(best, wanted), runs(wanted))
     parts = [
         _spread(ranks, branch, limits, number, depth + 1)
         for branch, number in zip(np.split(members, starts[1:]), wanted.tolist(), strict=True)
@@ -298,7 +293,7 @@ def _levels(ranks: Ranks, entries: Entries, depth: int) -> Ints:
     """Return how many tasks the branch of each entry had at *depth* when it came."""
     level = ranks.spread[depth]
     inside = level.codes[entries.at]
-    return level.counts[inside] + _occurrence(inside)
+    return level.counts[inside] + occurrences(inside)
 
 
 def _nodes(ranks: Ranks, at: Ints, limits: Ints, count: int) -> Entries:
@@ -308,10 +303,7 @@ def _nodes(ranks: Ranks, at: Ints, limits: Ints, count: int) -> Entries:
     if ranks.missed is None:
         return _in_turns(ranks, at, limits[at], count, 0)
     # What is wished for comes first, but not beyond the share.
-    level = ranks.level()[at]
-    within = (
-        np.minimum(limits[at], np.maximum(ranks.share - level, 0)) if ranks.counts else limits[at]
-    )
+    within = _within(ranks, at, limits)
     parts: list[Entries] = []
     for missed in np.unique(ranks.missed[at]).tolist():
         tier = ranks.missed[at] == missed
@@ -327,14 +319,11 @@ def _nodes(ranks: Ranks, at: Ints, limits: Ints, count: int) -> Entries:
 
 def _packed(ranks: Ranks, at: Ints, limits: Ints, count: int) -> Entries:
     """Fill nodes one after the other, up to the share; then serve them in turns."""
-    within = limits[at] if len(at) < len(limits) else limits
-    if ranks.counts:
-        room = ranks.share if ranks.replicas is None else ranks.share - ranks.replicas[at]
-        within = np.minimum(within, np.maximum(room, 0))
+    within = _within(ranks, at, limits)
     order = _order(ranks, at, within, count)
     asked = within[order]
-    taken = np.minimum(asked, np.maximum(count - _before(asked), 0))
-    full = Entries(np.repeat(at[order], taken), _runs(taken))
+    taken = np.minimum(asked, np.maximum(count - sums_before(asked), 0))
+    full = Entries(np.repeat(at[order], taken), runs(taken))
     left = count - len(full.at)
     if not left:
         return full
@@ -342,6 +331,14 @@ def _packed(ranks: Ranks, at: Ints, limits: Ints, count: int) -> Entries:
     if not rest.any():
         return full
     return _joined([full, _in_turns(ranks, at, rest, left, within)])
+
+
+def _within(ranks: Ranks, at: Ints, limits: Ints) -> Ints:
+    """Return how many tasks some candidates take before they hold the share of the service."""
+    if not ranks.counts:
+        return limits[at]
+    room = ranks.share if ranks.replicas is None else ranks.share - ranks.replicas[at]
+    return np.minimum(limits[at], np.maximum(room, 0))
 
 
 def _order(ranks: Ranks, at: Ints, within: Ints, count: int) -> Ints:
@@ -384,11 +381,11 @@ def _in_turns(ranks: Ranks, at: Ints, limits: Ints, count: int, further: Ints | 
         further: tasks of the class that each of these got before.
     """
     level = (ranks.level()[at] if ranks.counts else ranks.tasks[at]) + further
-    quotas, top = _quotas(level, np.minimum(limits, count), count)
+    quotas, top = quotas_of(level, np.minimum(limits, count), count)
     wanted = quotas + ((level <= top) & (level + limits > top))
     if ranks.packs:
         chosen = np.repeat(np.arange(len(at)), wanted)
-        turn = _runs(wanted)
+        turn = runs(wanted)
         before = further[chosen] if isinstance(further, np.ndarray) else further
         return _in_order(ranks, Entries(at[chosen], before + turn), [level[chosen] + turn], count)
     # By count the nodes on one level are in the same order on each: sort them, not the tasks.
@@ -399,39 +396,11 @@ def _in_turns(ranks: Ranks, at: Ints, limits: Ints, count: int, further: Ints | 
         terms.append(ranks.missed[at])
     order = np.lexsort(terms)
     chosen = np.repeat(order, wanted[order])
-    turn = _runs(wanted[order])
+    turn = runs(wanted[order])
     by_level = in_groups(level[chosen] + turn - int(level.min(initial=0)))[:count]
     chosen, turn = chosen[by_level], turn[by_level]
     before = further[chosen] if isinstance(further, np.ndarray) else further
     return Entries(at[chosen], before + turn)
-
-
-def _quotas(levels: Ints, limits: Ints, count: int) -> tuple[Ints, int]:
-    """Return what each has got, of *count*, when all are raised level by level; and the level.
-
-    The level returned is the first that is not reached by all: what is left of *count* is too
-    little for it, or nothing.
-    """
-    if not len(levels):
-        return limits, 0
-    # Were all of them to take part and none to be full, this would be the level.
-    low = (count + int(levels.sum())) // len(levels)
-    quotas = _raised(levels, limits, low)
-    if int(quotas.sum()) <= count < int(_raised(levels, limits, low + 1).sum()):
-        return quotas, low
-    low = int(levels.min())
-    high = int((levels + limits).max())
-    while low < high:
-        middle = (low + high + 1) // 2
-        if int(_raised(levels, limits, middle).sum()) <= count:
-            low = middle
-        else:
-            high = middle - 1
-    return _raised(levels, limits, low), low
-
-
-def _raised(levels: Ints, limits: Ints, level: int) -> Ints:
-    return np.minimum(np.maximum(level - levels, 0), limits)
 
 
 def _in_order(ranks: Ranks, entries: Entries, levels: list[Ints], count: int) -> Entries:
@@ -450,22 +419,3 @@ def _joined(parts: list[Entries]) -> Entries:
         np.concatenate([part.at for part in parts] or nothing),
         np.concatenate([part.further for part in parts] or nothing),
     )
-
-
-def _runs(counts: Ints) -> Ints:
-    """Return 0, 1, ... up to each count, one after the other."""
-    return np.arange(int(counts.sum())) - np.repeat(_before(counts), counts)
-
-
-def _before(counts: Ints) -> Ints:
-    """Return the sum of the counts before each."""
-    return np.cumsum(counts) - counts
-
-
-def _occurrence(values: Ints) -> Ints:
-    """Return how often each value occurred before."""
-    order = np.argsort(values, kind="stable")
-    _, starts, counts = np.unique(values[order], return_index=True, return_counts=True)
-    occurrence = np.empty_like(values)
-    occurrence[order] = np.arange(len(values)) - np.repeat(starts, counts)
-    return occurrence

@@ -45,6 +45,12 @@ class Level(NamedTuple):
     counts: Ints
     branches: Branches
 
+    def branch_count(self, *, is_all: bool) -> int:
+        """Return how many branches the candidates are in; *is_all*: they are all nodes."""
+        if is_all:
+            return len(self.branches.starts)
+        return int(np.count_nonzero(np.bincount(self.codes)))
+
 
 def share_of(board: Board, here: Ints | None, waiting: int) -> int:
     """Return how many replicas a node may hold before others are preferred.

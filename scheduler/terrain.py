@@ -8,6 +8,7 @@ is read again; the rest is handed on from snapshot to snapshot.
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -106,8 +107,8 @@ class Terrain:
             later._branches = self._branches
             return later
         for key, trait in self._traits.items():
-            found = ((row, _read(key, nodes[row])) for row in described)
-            patched = trait.changed(found)
+            read = _reader(key)
+            patched = trait.changed((row, read(nodes[row])) for row in described)
             if patched is not None:
                 later._traits[key] = patched
         return later
@@ -121,7 +122,8 @@ class Terrain:
         at = np.where(origin < 0, 0, origin)
         for key, trait in self._traits.items():
             moved = Trait(trait.values, trait.codes[at])
-            patched = moved.changed((row, _read(key, nodes[row])) for row in strange)
+            read = _reader(key)
+            patched = moved.changed((row, read(nodes[row])) for row in strange)
             if patched is not None:
                 later._traits[key] = patched
         return later
@@ -192,7 +194,7 @@ class Terrain:
     def _trait(self, key: str) -> Trait:
         trait = self._traits.get(key)
         if trait is None:
-            trait = Trait.of([_read(key, node) for node in self.nodes])
+            trait = Trait.of(list(map(_reader(key), self.nodes)))
             if len(self._traits) < COLUMNS_KEPT_MAX:
                 self._traits[key] = trait
         return trait
@@ -218,15 +220,19 @@ def starts_of(grouped: Ints) -> Ints:
     """Return where each group of equal ones begins."""
     if not len(grouped):
         return np.zeros(0, dtype=np.int64)
-    return np.concatenate(([0], np.flatnonzero(grouped[1:] != grouped[:-1]) + 1))
+    differs = np.empty(len(grouped), dtype=np.bool_)
+    differs[0] = True
+    np.not_equal(grouped[1:], grouped[:-1], out=differs[1:])
+    return differs.nonzero()[0]
 
 
-def _read(key: str, node: "NodeSnapshot") -> Hashable:
+def _reader(key: str) -> Callable[["NodeSnapshot"], Hashable]:
+    """Return what reads a trait of a node."""
     if key == _PLATFORM:
-        return node.facts.platform
+        return attrgetter("facts.platform")
     if key == _RESERVED:
-        return node.reserved_for
-    return node.facts.find(key)
+        return attrgetter("reserved_for")
+    return lambda node: node.facts.find(key)
 
 
 def _order(value: Hashable) -> tuple[str, ...]:

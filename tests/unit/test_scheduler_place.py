@@ -156,6 +156,16 @@ def test_a_lopsided_remainder_is_worse_than_an_even_one_of_the_same_size() -> No
     assert per_node(plan) == {"b": 1}
 
 
+def test_branches_are_not_taken_for_nodes_where_each_has_just_one() -> None:
+    zones = {"f": "1", "e": "2", "d": "3", "c": "4", "b": "5", "a": "6"}  # the other way round
+    nodes = [node(name, labels={"zone": zones[name]}, task_count=1) for name in "bcde"]
+    nodes.append(node("a", labels={"zone": zones["a"]}, task_count=2, replicas={WEB: 2}))
+    nodes.append(node("f", labels={"zone": zones["f"]}, task_count=1, capacity=amount(1, 4096)))
+    demand = Demand(WEB, amount(1, 64), spread=("node.labels.zone",))
+    plan = place(Snapshot.of(nodes), [replicas(10, demand)])
+    assert per_node(plan) == {"b": 3, "c": 2, "d": 2, "e": 2, "f": 1}
+
+
 def test_the_strategy_spread_goes_by_count_also_with_reservations() -> None:
     singles = [replicas(1, Demand(ServiceId(f"s{i}"), amount(1))) for i in range(5)]
     assert per_node(place(THREE, singles, strategy=Strategy.SPREAD)) == {"a": 2, "b": 2, "c": 1}
