@@ -138,8 +138,6 @@ class Preemption:
             ids.append(task_id)
             least = kinds[id(other)].least if id(other) in kinds else 0
             kinds[id(other)] = Kind(other, min(most, len(ids)), least + blocks)
-        if any(kind.least > kind.most for kind in kinds.values()):
-            return None
         if not lacks and not any(kind.least for kind in kinds.values()):
             return NOBODY
         order = sorted(kinds, key=lambda each: (kinds[each].demand.priority, min(members[each])))

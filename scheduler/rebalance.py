@@ -174,7 +174,7 @@ class _Better:
             gain = float(column[here[0]] - column[best])
             if gain:
                 target = board.table.ids[int(rows[best])]
-                worth_it = gain > 0 and name.startswith(WORTH_IT)
+                worth_it = name.startswith(WORTH_IT)
                 return Move(task_id, source, target, gain, name) if worth_it else None
         return None
 

@@ -2,8 +2,9 @@
 
 import pytest
 
-from cluster.constraints import NodeFacts
+from cluster.constraints import NodeFacts, parse
 from cluster.model import (
+    Affinity,
     Availability,
     ContainerSpec,
     NodeId,
@@ -154,6 +155,78 @@ def test_a_lopsided_remainder_is_worse_than_an_even_one_of_the_same_size() -> No
     ]
     plan = place(Snapshot.of(nodes), [replicas(1, Demand(WEB, amount(1, 1024)))])
     assert per_node(plan) == {"b": 1}
+
+
+def test_tasks_on_sound_nodes_count_for_the_branches_of_failing_ones() -> None:
+    failing = {"failures": {(WEB, 0): 5}}
+    nodes = [
+        node("a", labels={"zone": "1"}, capacity=amount(1, 4096)),
+        node("b", labels={"zone": "2"}, capacity=amount(2, 4096)),
+        node("c", labels={"zone": "2"}, **failing),
+        node("d", labels={"zone": "1"}, **failing),
+    ]
+    demand = Demand(WEB, amount(1, 64), spread=("node.labels.zone",))
+    plan = place(Snapshot.of(nodes), [replicas(4, demand)])
+    assert per_node(plan) == {"a": 1, "b": 2, "d": 1}
+
+
+def test_a_class_finds_room_on_more_nodes_than_are_put_in_order_first() -> None:
+    nodes = [node(f"{i:02}", capacity=amount(1 + i / 100, 64), task_count=1) for i in range(80)]
+    plan = place(Snapshot.of(nodes), [replicas(50, Demand(reservations=amount(1)))])
+    assert len(plan.placements) == 50
+
+
+def test_what_tasks_of_another_size_took_changes_which_node_fits_best() -> None:
+    nodes = [
+        node(name, task_count=1, capacity=amount(cpus, 4096))
+        for name, cpus in (("a", 6), ("b", 5), ("c", 8), ("d", 8), ("e", 8))
+    ]
+    size = amount(1)
+    at_a = (parse("node.id == a"),)
+    first, second, third = (
+        Demand(ServiceId("first"), size),
+        Demand(ServiceId("second"), amount(4), constraints=at_a),
+        Demand(ServiceId("third"), size),
+    )
+    plan = place(Snapshot.of(nodes), [replicas(1, each) for each in (first, second, third)])
+    assert plan.placements == {"first.1": "b", "second.1": "a", "third.1": "a"}
+
+
+def test_a_task_that_was_placed_with_others_like_it_counts_for_its_service() -> None:
+    alike = [Demand(ServiceId(name), amount(1, 64)) for name in ("web", "db")]
+    newer = Demand(ServiceId("web"), amount(1, 64), version=2, max_replicas_per_node=1)
+    plan = place(THREE, [replicas(1, each) for each in alike] + [replicas(1, newer, first=2)])
+    assert plan.placements == {"web.1": "a", "db.1": "a", "web.2": "b"}
+
+
+def test_where_tasks_must_be_apart_each_is_spread_by_those_before_it() -> None:
+    racks = {"a": ("1", "x"), "b": ("1", "y"), "c": ("2", "x")}
+    nodes = [
+        node(name, labels={"zone": zone, "rack": rack}, task_count=int(name == "c"))
+        for name, (zone, rack) in racks.items()
+    ]
+    apart = (Affinity(service="web", topology="node.labels.zone", anti=True),)
+    demand = Demand(WEB, amount(1), service="web", affinities=apart, spread=("node.labels.rack",))
+    plan = place(Snapshot.of(nodes), [replicas(2, demand)])
+    assert plan.placements == {"web.1": "c", "web.2": "b"}
+
+
+SIZES = [replicas(1, Demand(ServiceId(f"size{i}"), amount(i))) for i in range(1, 9)]
+NEAR_WEB = (Affinity(service="web"),)
+
+
+def test_what_was_packed_together_and_did_not_stand_takes_no_room() -> None:
+    seeker = replicas(1, Demand(ServiceId("seeker"), amount(1), affinities=NEAR_WEB))
+    plan = place(Snapshot.of([node("a", capacity=amount(36, 64))]), [*SIZES, seeker])
+    assert len(plan.placements) == len(SIZES)
+
+
+def test_what_was_packed_together_takes_room_from_who_comes_after() -> None:
+    web = Demand(WEB, amount(1), service="web", ports=(HostPort(80),))
+    seeker = Demand(ServiceId("seeker"), amount(1), affinities=NEAR_WEB)
+    pending = [replicas(1, web), *SIZES, replicas(1, seeker)]
+    plan = place(Snapshot.of([node("a", capacity=amount(37, 64))]), pending)
+    assert len(plan.placements) == len(pending) - 1
 
 
 def test_branches_are_not_taken_for_nodes_where_each_has_just_one() -> None:
