@@ -20,6 +20,10 @@ _TERM = re.compile(
     r"([^\s=!<>~(]*)\s*([=!<>~]+|not\s+[^\s(]+|[^\s(]*)\s*(.*)", re.DOTALL | re.IGNORECASE
 )
 _LIST = re.compile(r"\((.*)\)", re.DOTALL)
+# What begins another term in what should be a value.
+_SECOND = re.compile(
+    r"\s(?:node|engine)\.\S+?\s*(?:[=!<>~]+|\s(?:not\s+)?(?:in|exists)\b)", re.IGNORECASE
+)
 
 _VALID_OPERATORS = (
     f"{', '.join(operator.value for operator in Operator if operator is not Operator.GREATER)}"
@@ -140,6 +144,8 @@ def _check_value(key: str, operator: Operator, value: str) -> None:
     """Refuse a value that nothing can ever compare with."""
     if len(value) > 1 and value[0] in "'\"" and value[-1] == value[0]:
         raise InvalidError(f"write the value without quotes: {value[1:-1]}")
+    if operator in _COMPARED_WHOLE and _SECOND.search(value):
+        raise InvalidError(f"{value!r} has a second constraint in it; list each by itself")
     if operator is Operator.MATCHES:
         try:
             pattern(value)

@@ -132,7 +132,7 @@ def _header(
         elif column is None:
             near = did_you_mean(name, columns) or f" there are {', '.join(columns)}"
             problems.add(1, f"unknown column {name!r};{near}")
-        elif names.count(name) > 1:
+        elif any(name == known for known, _ in readers):
             problems.add(1, f"has the column {name!r} twice")
         else:
             readers.append((name, column))

@@ -93,8 +93,8 @@ def test_tasks_are_read_with_all_that_they_ask_for() -> None:
     [
         ("", ["n:1: has no column 'node'", "n:1: has no column 'cpu'", "n:1: has no column 'memory'"]),
         ("node,cpu\nn1,1\n", ["n:1: has no column 'memory'"]),
-        ("node,cpu,memory,cpu\n", ["n:1: has the column 'cpu' twice"] * 2),
-        ("node,name,cpu,memory\n", ["n:1: has the column 'node' twice"] * 2),
+        ("node,cpu,memory,cpu\n", ["n:1: has the column 'cpu' twice"]),
+        ("node,name,cpu,memory\n", ["n:1: has the column 'node' twice"]),
         ("node,cpu,memory,\nn1,1,1g,\n", ["n:1: has a column without a name"]),
         ("node,cpu,memory\nn1,1\n", ["n:2: has 2 cells, the first row has 3"]),
         ("node,cpu,memory\n\nn1,many,1g\n", ["n:3: cpu: 'many' is no number of CPUs; write one such as 0.5 or 2"]),

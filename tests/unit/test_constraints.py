@@ -117,6 +117,9 @@ def test_an_expression_is_read(expression: str, constraint: Constraint) -> None:
         ("node.role == workr", ["unknown role 'workr'", "did you mean 'worker'?"]),
         ("node.ip == 10.0.0.0/33", ["neither an address", "nor a network"]),
         ("node.labels.disk == 'ssd'", ["without quotes: ssd"]),
+        ("node.labels.a == x node.labels.b!=y", ["second constraint", "by itself"]),
+        ("node.labels.a != x && engine.labels.b exists", ["second constraint"]),
+        ("node.labels.a in (x, y node.role == worker)", ["second constraint"]),
     ],
 )
 def test_a_refusal_names_the_expression_and_what_would_be_right(
@@ -199,6 +202,13 @@ def test_a_refusal_names_the_expression_and_what_would_be_right(
 )
 def test_a_constraint_holds_where_it_should(expression: str, holds: bool) -> None:
     assert matches(parse(expression), NODE) is holds
+
+
+@pytest.mark.parametrize(
+    "value", ["x node.js", "a node.labels", "node.labels.b", "x in a", "b != c"]
+)
+def test_a_value_may_be_of_several_words(value: str) -> None:
+    assert matches(parse(f"node.labels.a == {value}"), NodeFacts(NodeId("n"), labels={"a": value}))
 
 
 def test_what_is_not_known_of_a_node_equals_nothing() -> None:
