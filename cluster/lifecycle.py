@@ -36,6 +36,11 @@ def live(task: Task) -> bool:
     return task.desired_state.wanted and not task.status.state.finished
 
 
+def serves(task: Task) -> bool:
+    """Tell whether the task runs, and is meant to."""
+    return task.status.state is TaskState.RUNNING and task.desired_state.wanted
+
+
 def occupies(task: Task) -> bool:
     """Tell whether the task takes room and ports on its node (I1).
 

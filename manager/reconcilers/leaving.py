@@ -73,9 +73,7 @@ def _unmet(node: Node, facts: constraints.NodeFacts, task: Task, spec: TaskSpec)
             continue  # it was refused by validation; who cannot be read moves nobody
         if not holds:
             return f"constraint {expression} does not hold on node {name}"
-    if node.spec.reserved_for and (
-        alien := sorted(set(node.spec.reserved_for) - set(spec.placement.tolerates))
-    ):
+    if alien := sorted(set(node.spec.reserved_for) - set(spec.placement.tolerates)):
         return f"node {name} is reserved for {', '.join(alien)}"
     if away := sorted(bound_volumes(spec) - set(node.spec.volumes)):
         return f"volume {away[0]} does not live on node {name}"

@@ -40,3 +40,16 @@ def history(cluster: LabCluster, service: str, *, since: Collection[Seen] = ()) 
         if event.container in known and event.action in ("start", "health_status: healthy")
     ]
     return found[max(ups, default=-1) + 1 :]
+
+
+def fewest_running(cluster: LabCluster, service: str, *, since: Collection[Seen]) -> int:
+    """Return how few of a service's containers ran at a time since all of *since* were up."""
+    running = {one.id for one in since}
+    fewest = len(running)
+    for event in history(cluster, service, since=since):
+        if event.action == "start":
+            running.add(event.container)
+        if event.action == "die":
+            running.discard(event.container)
+        fewest = min(fewest, len(running))
+    return fewest

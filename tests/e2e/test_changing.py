@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.e2e.cluster import LabCluster
-from tests.e2e.history import history
+from tests.e2e.history import fewest_running, history
 from tests.lab.waiting import wait_until
 
 WEB = """
@@ -75,19 +75,6 @@ def deployed_first(cluster: LabCluster, compose: str) -> None:
     )
 
 
-def fewest_running(cluster: LabCluster, since: set[str]) -> int:
-    """Return how few containers of the service ran at a time, since *since* did."""
-    first = [one for one in cluster.seen("life_web", everything=True) if one.id in since]
-    running, fewest = set(since), len(since)
-    for event in history(cluster, "life_web", since=first):
-        if event.action == "start":
-            running.add(event.container)
-        if event.action == "die":
-            running.discard(event.container)
-        fewest = min(fewest, len(running))
-    return fewest
-
-
 HEALTHY, SICK = "/bin/healthy", "/bin/none"
 
 # Which health check the new version has, and when the leader dies. That it dies in the delay is told in test_rollouts.
@@ -106,7 +93,7 @@ def test_a_rollout_ends_as_it_should_though_its_leader_is_killed(
 ) -> None:
     check, holds = PHASES[phase]
     deployed_first(cluster, web(1))
-    before = {one.id for one in cluster.seen("life_web")}
+    before = cluster.seen("life_web")
     leader = cluster.leading_host()
     assert leader is not None
 
@@ -120,12 +107,12 @@ def test_a_rollout_ends_as_it_should_though_its_leader_is_killed(
         f"it is {ends}, with three of {image}",
         seconds=60.0,
     )
-    assert fewest_running(cluster, before) >= 2, "one at a time"
+    assert fewest_running(cluster, "life_web", since=before) >= 2, "one at a time"
 
 
 def test_an_image_that_cannot_be_had_in_mid_rollout_is_taken_back(cluster: LabCluster) -> None:
     deployed_first(cluster, web(1))
-    before = {one.id for one in cluster.seen("life_web")}
+    before = cluster.seen("life_web")
     cluster.deploy("life", web(2), "--no-wait")
     wait_until(lambda: images(cluster).count("app:2") == 1, "one is updated")
 
@@ -136,7 +123,7 @@ def test_an_image_that_cannot_be_had_in_mid_rollout_is_taken_back(cluster: LabCl
     assert done.returncode == 1
     assert "rolled back to version 1" in done.stderr
     assert images(cluster) == ["app:1"] * 3
-    assert fewest_running(cluster, before) >= 2
+    assert fewest_running(cluster, "life_web", since=before) >= 2
 
 
 @pytest.mark.parametrize("order", ["stop-first", "start-first"])

@@ -1,7 +1,7 @@
 """Rollouts on real hosts: a version that cannot run, a port that is in the way, a lost leader."""
 
 from tests.e2e.cluster import LabCluster
-from tests.e2e.history import history
+from tests.e2e.history import fewest_running
 from tests.lab.waiting import wait_until
 
 HEALTHY = """
@@ -95,15 +95,7 @@ def test_start_first_on_a_host_port_stops_first_where_it_must(cluster: LabCluste
     assert "stop-first where the new task does not fit beside the old one" in done.stderr
     assert "8088" in done.stderr
     assert images(cluster, "port_web") == {"shoal-test/app:2"}
-    running = {one.id for one in before}
-    fewest = 3
-    for event in history(cluster, "port_web", since=before):
-        if event.action == "start":
-            running.add(event.container)
-        if event.action == "die":
-            running.discard(event.container)
-        fewest = min(fewest, len(running))
-    assert fewest == 2, "one at a time"
+    assert fewest_running(cluster, "port_web", since=before) == 2, "one at a time"
 
 
 def test_a_rollout_goes_on_under_the_next_leader(cluster: LabCluster) -> None:

@@ -119,9 +119,7 @@ class World:
     def step(self, name: str) -> None:
         service = self.state.services[ServiceId(f"id-{name}")]
         running_before = {
-            task.id
-            for task in self.state.of_service(service.id)
-            if task.status.state is TaskState.RUNNING and lifecycle.wanted(task)
+            task.id for task in self.state.of_service(service.id) if lifecycle.serves(task)
         }
         is_held = bool(dependencies.waits_for(service, self.world()))
         done = [step for change in self.plan(service) for step in self._apply(change)]
@@ -262,6 +260,6 @@ def test_any_stack_starts_in_order_and_comes_up(
         if spec.mode.is_job:
             assert world.state.jobs[service.id].completed_version == service.spec_version
         else:
-            up = [t for t in tasks if t.status.state is TaskState.RUNNING and lifecycle.wanted(t)]
+            up = [task for task in tasks if lifecycle.serves(task)]
             assert len(up) == spec.replicas
             assert {task.spec_version for task in up} <= {service.spec_version}

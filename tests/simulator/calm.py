@@ -152,19 +152,15 @@ def _waits_for_others(
     service: Service, task: Task, history: Mapping[Place, Sequence[Task]]
 ) -> bool:
     """Tell whether *task* is to take over where no more may be missing than there are already."""
-    serving = [place for place, tasks in history.items() if any(map(_serves, tasks))]
+    serving = [place for place, tasks in history.items() if any(map(lifecycle.serves, tasks))]
     wanted = len(history) if service.spec.mode.is_global else service.spec.replicas
     spec = service.spec
     return any(
         wanted - len(serving)
         >= (spec.max_unavailable if holder.moving else spec.update.parallelism or wanted)
         for holder in history[Place.of(task)]
-        if _serves(holder)
+        if lifecycle.serves(holder)
     )
-
-
-def _serves(task: Task) -> bool:
-    return task.status.state is TaskState.RUNNING and lifecycle.wanted(task)
 
 
 def _job(state: State, service: Service) -> Iterator[tuple[str, tuple[str, ...]]]:

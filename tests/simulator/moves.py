@@ -11,7 +11,7 @@ service a stopped task's place is gone with it.
 from collections.abc import Iterable, Iterator
 
 from cluster.invariants import Breach, Place, State, Step
-from cluster.lifecycle import needs_replacing, wanted, was_stopped_regardless
+from cluster.lifecycle import needs_replacing, serves, wanted, was_stopped_regardless
 from cluster.model import Rollout, Service, ServiceId, ServiceMode, Task, TaskState
 
 
@@ -29,7 +29,7 @@ class Moves:
         for _, new in looked_at:
             if isinstance(new, Rollout):
                 self._rollouts[new.service_id] = new
-            elif isinstance(new, Task) and _serves(new):
+            elif isinstance(new, Task) and serves(new):
                 self._open.get(new.service_id, {}).pop(Place.of(new), None)
         touched: dict[ServiceId, None] = {}
         for old, new in looked_at:
@@ -41,7 +41,7 @@ class Moves:
 
     def _is_for_a_move(self, old: Task, new: Task) -> bool:
         """Tell whether a running task was stopped because it is to move, before another runs."""
-        if not _serves(old) or not old.moving or wanted(new) or was_stopped_regardless(new):
+        if not serves(old) or not old.moving or wanted(new) or was_stopped_regardless(new):
             return False
         if new.status.state is TaskState.ORPHANED:
             return False  # its node was lost meanwhile
@@ -54,19 +54,15 @@ class Moves:
             return False
         if needs_replacing(own.spec.task, service.spec.task):
             return False
-        return not any(map(_serves, self._state.in_place(Place.of(new))))
+        return not any(map(serves, self._state.in_place(Place.of(new))))
 
     def _too_many(self, service: Service) -> Iterator[Breach]:
         opened = self._open[service.id]
         budget = service.spec.max_unavailable
-        served = {Place.of(task) for task in self._state.of_service(service.id) if _serves(task)}
+        served = {Place.of(task) for task in self._state.of_service(service.id) if serves(task)}
         # Of a service that was made smaller since, fewer places are missed than were opened.
         missing = min(len(opened), service.spec.replicas - len(served))
         if missing > budget:
             names = ", ".join(self._state.called(task) for task in opened.values())
             text = f"{names} were stopped to move, and nothing runs there; its budget is {budget}"
             yield Breach("I8", (service.id, *(task.id for task in opened.values())), text)
-
-
-def _serves(task: Task) -> bool:
-    return task.status.state is TaskState.RUNNING and wanted(task)

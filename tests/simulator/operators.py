@@ -1,5 +1,7 @@
 """Operators: they ask for things at the worst moment, through the real API, and keep the receipts."""
 
+import asyncio
+import math
 from typing import Any, cast
 
 import grpc
@@ -66,6 +68,13 @@ class Operators:
             return True
         finally:
             await channel.close()
+
+    async def insist(
+        self, what: str, *, every_seconds: float, until: float = math.inf, **wanted: Any
+    ) -> None:
+        """Ask for something until it is acknowledged, or it is later than *until*."""
+        while not await self.ask(what, wanted) and self._world.loop.now < until:
+            await asyncio.sleep(every_seconds)
 
     async def _set_up(self, stub: Any, *, spec: ClusterSpec) -> None:
         request = pb.UpdateClusterRequest(spec=codec.to_wire(spec, types_pb2.ClusterSpec))

@@ -5,6 +5,7 @@ The judge looks on as ever: a promise that is broken ends the story.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 from cluster.lifecycle import live
 from cluster.model import ClusterSpec, Node, Rollout, Service, Task, TaskState
@@ -54,9 +55,8 @@ class Scenario(Simulation):
     async def drain(self, agent: AgentStation) -> None:
         await self._asked("set_node", node=agent.node_id, availability="drain")
 
-    async def _asked(self, what: str, **wanted: object) -> None:
-        while not await self.operators.ask(what, wanted):
-            await asyncio.sleep(LOOK_SECONDS)
+    async def _asked(self, what: str, **wanted: Any) -> None:
+        await self.operators.insist(what, every_seconds=LOOK_SECONDS, **wanted)
 
     # --- what there is ---
 

@@ -233,12 +233,10 @@ class Simulation:
             task_history_limit=3,
             rebalancing=source.choice(REBALANCINGS),
         )
-        while not await self.operators.ask("set_up", {"spec": spec}):
-            await asyncio.sleep(LOOK_SECONDS)
+        await self.operators.insist("set_up", every_seconds=LOOK_SECONDS, spec=spec)
         for number in range(SERVICES):
             wish = drawn(source, service_name(number), steady=True)
-            while not await self.operators.ask("want", {"wish": wish}):
-                await asyncio.sleep(LOOK_SECONDS)
+            await self.operators.insist("want", every_seconds=LOOK_SECONDS, wish=wish)
         await self._calm(CALM_SECONDS)
         for storm in self.storms:
             await self._storm(storm)
@@ -281,11 +279,11 @@ class Simulation:
     async def _steer_schedules(self, until: float, *, suspended: bool) -> None:
         """Let nothing begin by the clock, so that there can be quiet; or let it go on."""
         for service in list(self.world.judge.state.services.values()):
-            if service.spec.job.schedule is None or service.suspended is suspended:
-                continue
-            wanted = {"name": service.spec.name, "suspended": suspended}
-            while not await self.operators.ask("suspend", wanted) and self.world.loop.now < until:
-                await asyncio.sleep(LOOK_SECONDS)
+            if service.spec.job.schedule is not None and service.suspended is not suspended:
+                wanted = {"name": service.spec.name, "suspended": suspended}
+                await self.operators.insist(
+                    "suspend", every_seconds=LOOK_SECONDS, until=until, **wanted
+                )
 
     async def _until_desired(self, until: float) -> None:
         while self.world.loop.now < until:

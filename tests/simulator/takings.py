@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cluster.invariants import Breach, Place, State, Step
-from cluster.lifecycle import live, needs_replacing, wanted
+from cluster.lifecycle import live, needs_replacing, serves, wanted
 from cluster.model import (
     RestartCondition,
     Rollout,
@@ -85,7 +85,7 @@ class Takings:
                 case Task() | None, Task():
                     self._made_at.setdefault(new.id, self._now())
                     self._note(new)
-                    if old is not None and _serves(old) and _is_stopped(new) and not old.moving:
+                    if old is not None and serves(old) and _is_stopped(new) and not old.moving:
                         stopped.append(new)
         for task in stopped:
             yield from self._stop(task)
@@ -93,7 +93,7 @@ class Takings:
     def _note(self, task: Task) -> None:
         runs = self._runs.setdefault(task.service_id, {})
         run = runs.get(task.id)
-        if _serves(task):
+        if serves(task):
             if run is None:
                 runs[task.id] = _Run(task, self._now())
                 self._open.get(task.service_id, {}).pop(Place.of(task), None)
@@ -216,10 +216,6 @@ class Takings:
         if first is None or second is None:
             return None
         return not needs_replacing(first.spec.task, second.spec.task)
-
-
-def _serves(task: Task) -> bool:
-    return task.status.state is TaskState.RUNNING and wanted(task)
 
 
 def _is_stopped(task: Task) -> bool:

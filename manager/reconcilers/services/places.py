@@ -30,7 +30,7 @@ Place = NewType("Place", str)
 
 def is_running(task: Task | None) -> bool:
     """Tell whether a live task runs."""
-    return task is not None and task.status.state is TaskState.RUNNING and lifecycle.wanted(task)
+    return task is not None and lifecycle.serves(task)
 
 
 @dataclass(frozen=True, slots=True)
