@@ -42,6 +42,9 @@ AND = "&&"
 _IMAGE = "simulated"
 _GENERIC = "generic."
 
+# Of longer ones Python refuses to make a number at all.
+_DIGITS_MAX = 1_000
+
 
 @dataclass(frozen=True, slots=True)
 class Work:
@@ -118,6 +121,8 @@ def read_tasks(file: str, text: str) -> list[Work]:
     total = sum(each.spec.replicas for each in work)
     if total > TASKS_MAX:
         problems.add(1, f"asks for {total} tasks; at most {TASKS_MAX}")
+    else:
+        _check_replicas(work, problems)
     problems.stop_if_any()
     return sorted(work, key=lambda each: each.order)
 
@@ -178,6 +183,16 @@ def _check_names(column: str, found: Iterable[Row], problems: Problems) -> None:
             problems.add(row.line, f"{column} {row.cells[column]!r} is named on line {first} too")
 
 
+def _check_replicas(work: Iterable[Work], problems: Problems) -> None:
+    """Refuse a task that is called like a replica of another."""
+    alone = {each.name: each.line for each in work if each.spec.replicas == 1}
+    for each in work:
+        for name in each.names():
+            if name != each.name and name in alone:
+                told = f"is called like a replica of {each.name!r} on line {each.line}"
+                problems.add(alone[name], f"task {name!r} {told}")
+
+
 def _check_orders(found: Sequence[Row], problems: Problems) -> None:
     """Refuse a file in which only some say when they come."""
     silent = [row for row in found if row.cells["order"] is None]
@@ -202,8 +217,10 @@ def _name(text: str) -> str:
 
 
 def _number(text: str) -> int:
-    if not (text.isascii() and text.isdecimal()) or int(text) > INT64_MAX:
+    if not (text.isascii() and text.isdecimal()):
         raise InvalidError(f"{text!r} is no whole number from 0 up")
+    if len(text) > _DIGITS_MAX or int(text) > INT64_MAX:
+        raise InvalidError(f"must be at most {INT64_MAX}")
     return int(text)
 
 

@@ -108,6 +108,7 @@ def test_tasks_are_read_with_all_that_they_ask_for() -> None:
         ('node,cpu,memory\n"n1,1,1g\n', ["n:2: is no CSV: unexpected end of data"]),
         ('node,cpu,memory\n"n"1,1,1g\n', ["n:2: is no CSV: ',' expected after '\"'"]),
         ("node,cpu,memory,slots\nn1,1,1g,-1\n", ["n:2: slots: '-1' is no whole number from 0 up"]),
+        (f"node,cpu,memory,slots\nn1,1,1g,{'9' * 9000}\n", ["n:2: slots: must be at most 9223372036854775807"]),
         ("node,cpu,memory,generic.1\nn1,1,1g,1\n", ["n:2: generic.1: must be a kind of at most 63 letters, digits, '-' and '_', beginning with a letter, is '1'"]),
         ("node,cpu,memory,a b\nn1,1,1g,x\n", ["n:1: a column that is no other is a label: 'a b' is no label name; write node.labels.NAME"]),
         ('node,cpu,memory\n"n\n1",1,1g\nn2,1,x\n', ["n:2: node: 'n\\n1' has signs that cannot be shown", "n:4: memory: 'x' is no size; write one such as 64MiB, 512m or 1.5g"]),
@@ -130,6 +131,7 @@ def test_what_is_wrong_with_hosts_is_told_with_its_line(text: str, said: list[st
         ("task,cpu,memory,spread\na,1,1g,zone\n", ["t:2: spread: unknown key 'zone'; valid are node.id, node.hostname, node.ip, node.role, node.platform.os, node.platform.arch, node.labels.NAME, engine.labels.NAME; did you mean 'node.labels.zone'?"]),
         ("task,cpu,memory,generic.gpu\na,1,1g,1000001\n", ["t:2: generic.gpu: must be at most 1000000, is 1000001"]),
         ("task,cpu,memory,replicas\na,1,1g,600000\nb,1,1g,600000\n", ["t:1: asks for 1200000 tasks; at most 1000000"]),
+        ("task,cpu,memory,replicas\na.2,1,1g,\na,1,1g,3\na.4,1,1g,\na.02,1,1g,\na.1,1,1g,2\n", ["t:2: task 'a.2' is called like a replica of 'a' on line 3"]),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_tasks_is_told_with_its_line(text: str, said: list[str]) -> None:
