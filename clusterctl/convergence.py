@@ -284,7 +284,8 @@ def _held_by_budgets(view: View, left: Iterable[Task]) -> Iterator[tuple[str, st
         reason = f"waits: its budget lets {most} be missing at a time"
         if not most:
             reason = (
-                "stays: its budget lets none be missing, and it stops before its successor starts"
+                "stays: its budget lets none be missing, and it stops before its successor starts:"
+                " a `--deadline` would move it"
             )
         yield f"{service.spec.name} ({count})", reason
 

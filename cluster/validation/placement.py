@@ -6,6 +6,7 @@ from cluster import constraints
 from cluster.errors import InvalidError
 from cluster.model import Affinity, Placement, ServiceSpec
 from cluster.validation.flaws import Flaw, name_flaw, not_negative
+from cluster.validation.scaling import REPLICAS_MAX
 
 # Wide enough for classes of importance with room between them; the scale means nothing else.
 PRIORITY_MAX = 1_000
@@ -45,7 +46,9 @@ def order_flaws(spec: ServiceSpec) -> Iterator[Flaw]:
     """Find what is wrong with the service's turn among others, and with its gang."""
     if not -PRIORITY_MAX <= spec.priority <= PRIORITY_MAX:
         yield Flaw("priority", f"must be {-PRIORITY_MAX} to {PRIORITY_MAX}, is {spec.priority}")
-    yield from not_negative("budget.max_unavailable", spec.max_unavailable)
+    if not 0 <= spec.max_unavailable <= REPLICAS_MAX:
+        said = f"must be 0 to {REPLICAS_MAX}, is {spec.max_unavailable}"
+        yield Flaw("budget.max_unavailable", said)
     if spec.gang and (flaw := name_flaw(spec.gang)):
         yield Flaw("gang", flaw)
     elif spec.gang and spec.stack and not spec.gang.startswith(f"{spec.stack}_"):

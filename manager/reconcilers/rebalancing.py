@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from cluster import lifecycle
+from cluster import gains, lifecycle
 from cluster.clock import Clock
 from cluster.model import (
     NO_NODE,
@@ -81,7 +81,7 @@ class Facts:
 
 def said(move: AskedMove) -> str:
     """Return what a task says of its move."""
-    return f"rebalancing: {move.why}"
+    return f"rebalancing: {gains.told(move.why)}"
 
 
 def plan(facts: Facts) -> Plan:

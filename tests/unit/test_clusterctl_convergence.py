@@ -9,6 +9,7 @@ import pytest
 from cluster.model import (
     Availability,
     ContainerSpec,
+    DisruptionBudget,
     Node,
     NodeDescription,
     NodeId,
@@ -424,6 +425,31 @@ def test_a_drain_tells_which_jobs_it_waits_for() -> None:
     assert not verdict.done
     reasons = [why for each in verdict.parts for _, why in each.waiting]
     assert reasons == ["a job's task runs to its end: a `--deadline` would end it"]
+
+
+@pytest.mark.parametrize(
+    ("most", "said"),
+    [
+        (2, ["waits: its budget lets 2 be missing at a time"]),
+        (0, ["stays: its budget lets none be missing", " a `--deadline` would move it"]),
+    ],
+)
+def test_a_drain_tells_whose_budget_holds_it_up_and_what_would_not(
+    most: int, said: list[str]
+) -> None:
+    wanted = service(spec(replicas=1, budget=DisruptionBudget(max_unavailable=most)))
+    there = task(1, id="there", moving="node n1 is drained")
+    heir = task(1, TaskState.READY, id="heir", node="n2", created_at=60.0)
+
+    def told(heir: Task) -> list[tuple[str, str]]:
+        parts = judge(drain(), drained_node(), wanted, there, heir).parts
+        return [waiting for each in parts for waiting in each.waiting]
+
+    ((name, why),) = told(heir)
+    assert name == "web (1)"
+    assert all(part in why for part in said)
+    pulling = replace(heir, status=TaskStatus(state=TaskState.PREPARING))
+    assert not told(pulling), "it is not the budget that it waits for"
 
 
 def test_a_drain_needs_no_more_replicas_than_are_wanted_now() -> None:

@@ -251,7 +251,7 @@ OURS = "services:\n  web:\n    image: web\n    x-shoal:\n      "
         ("priority: high", "5:17: services.web.x-shoal.priority: expected a whole number, found 'high'"),
         ("priority: 1001", "5:17: services.web.x-shoal.priority: must be -1000 to 1000, is 1001"),
         ("budget: 1", "5:15: services.web.x-shoal.budget: expected a map of max_unavailable, found '1'"),
-        ("budget: {max_unavailable: -1}", "5:33: services.web.x-shoal.budget.max_unavailable: must be 0 or more, is -1"),
+        ("budget: {max_unavailable: -1}", "5:33: services.web.x-shoal.budget.max_unavailable: must be 0 to 1000000, is -1"),
         ("autoscale: {max: 3}", "5:18: services.web.x-shoal.autoscale: needs a target: cpu or memory, in percent"),
         ("autoscale: {max: 3, cpu: 70}", "5:32: services.web.x-shoal.autoscale.cpu: is of the cpu that a task reserves or is limited to: give it one of these"),
         ("gang: a b", "5:13: services.web.x-shoal.gang: must consist of letters, digits, '-' and '_' and begin and end with a letter or digit, is 'demo_a b'"),

@@ -108,7 +108,7 @@ def carried_out(given: Facts) -> tuple[Facts, list[Task]]:
 def test_a_move_is_begun_together_with_its_record_and_only_once() -> None:
     given = facts(move(1), tasks=(running(1),))
     after, (task,) = carried_out(given)
-    assert (task.moving, task.aims_at) == ("rebalancing: beyond", B)
+    assert (task.moving, task.aims_at) == ("rebalancing: its node has more than its share", B)
     assert [each.state for each in after.cluster.moves] == [MoveState.UNDER_WAY]
     assert plan(after).changes == ()
 

@@ -212,7 +212,8 @@ def test_a_sound_service_has_no_flaw(spec: ServiceSpec) -> None:
         ),
         ("task.placement.tolerates", ("a", ""), "task.placement.tolerates[1]", "empty"),
         ("priority", 1001, "priority", "-1000 to 1000"),
-        ("budget", DisruptionBudget(max_unavailable=-1), "budget.max_unavailable", "0 or more"),
+        ("budget", DisruptionBudget(max_unavailable=-1), "budget.max_unavailable", "0 to 1000000"),
+        ("budget", DisruptionBudget(max_unavailable=10**7), "budget.max_unavailable", "1000000"),
         ("gang", "a b", "gang", "letters"),
         (
             "task.reservations",
