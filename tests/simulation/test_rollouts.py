@@ -112,6 +112,37 @@ def test_an_image_that_cannot_be_had_in_mid_rollout_is_taken_back(start_first: b
     play(script)
 
 
+def test_a_node_that_is_paused_between_two_tries_keeps_what_it_has() -> None:
+    everywhere = msgspec.structs.replace(WEB, is_global=True, parallelism=4)
+    absent = msgspec.structs.replace(everywhere, program=ABSENT, failure_action="continue")
+
+    async def script(scenario: Scenario) -> None:
+        paused, *others = scenario.agents.values()
+        for agent in scenario.agents.values():
+            agent.engine.registry.discard(ABSENT)
+        await deployed(scenario, everywhere)
+        await scenario.want(absent)
+        await scenario.until(
+            lambda: all(
+                any(task.status.state is TaskState.REJECTED for task in scenario.on(agent))
+                for agent in scenario.agents.values()
+            ),
+            "no node can have the image",
+        )
+        await scenario.pause(paused)
+        for agent in scenario.agents.values():
+            agent.engine.registry.add(ABSENT)
+
+        await scenario.until_calm()
+
+        assert {task.node_id for task in scenario.running("web", 1)} == {paused.node_id}
+        assert {task.node_id for task in scenario.running("web", 2)} == {
+            agent.node_id for agent in others
+        }
+
+    play(script)
+
+
 @pytest.mark.parametrize("lost", ["the drained", "another"])
 def test_a_node_is_lost_during_a_drain(lost: str) -> None:
     async def script(scenario: Scenario) -> None:

@@ -63,7 +63,7 @@ def unfinished(
         missing = list(_service(state, service, template))
         yield from missing
         if rollout and rollout.state not in HALTED:
-            yield from _failed_successors(state, service, rollout.target)
+            yield from _failed_successors(state, service, template, rollout.target)
         # Where a task waits for room, or for another service, the rollout waits too.
         is_held = waits(state, service) or not _all_well(state, service)
         if not missing and not is_held and rollout and rollout.state in UNDER_WAY:
@@ -193,9 +193,9 @@ def _job(state: State, service: Service) -> Iterator[tuple[str, tuple[str, ...]]
 
 
 def _failed_successors(
-    state: State, service: Service, target: int
+    state: State, service: Service, template: TaskSpec, target: int
 ) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Yield who failed beside the one it was to replace: another is tried after a pause."""
+    """Yield who failed beside the one it was to replace, if another is to be tried."""
     newest: dict[Place, Task] = {}
     for task in sorted(state.of_service(service.id), key=lambda each: each.created_at):
         newest[Place.of(task)] = task
@@ -205,7 +205,11 @@ def _failed_successors(
         if lifecycle.live(task) and (task.moving or task.spec_version != target)
     }
     for place, task in newest.items():
-        is_tried_again = lifecycle.wanted(task) and task.spec_version == target
+        is_tried_again = (
+            lifecycle.wanted(task)
+            and task.spec_version == target
+            and _may_be_replaced(state, service, template, task)
+        )
         if place in leaving and is_tried_again and task.status.state.finished:
             yield f"{state.called(task)} is {task.status.state.value}", (task.id, service.id)
 

@@ -55,6 +55,9 @@ class Scenario(Simulation):
     async def drain(self, agent: AgentStation) -> None:
         await self._asked("set_node", node=agent.node_id, availability="drain")
 
+    async def pause(self, agent: AgentStation) -> None:
+        await self._asked("set_node", node=agent.node_id, availability="pause")
+
     async def _asked(self, what: str, **wanted: Any) -> None:
         await self.operators.insist(what, every_seconds=LOOK_SECONDS, **wanted)
 
@@ -76,6 +79,9 @@ class Scenario(Simulation):
         tasks = self.tasks(name, version)
         return [task for task in tasks if task.status.state is TaskState.RUNNING]
 
+    def on(self, agent: AgentStation) -> Sequence[Task]:
+        return list(self.world.judge.state.on_node(agent.node_id))
+
     def rollout(self, name: str) -> Rollout:
         service_id = self.service(name).id
         return self.world.judge.rollouts.get(service_id) or Rollout(service_id=service_id)
@@ -94,6 +100,9 @@ class Scenario(Simulation):
             assert loop.now < give_up_at, f"not in {PATIENCE_SECONDS:.0f} s: {what}"
             await asyncio.sleep(LOOK_SECONDS)
             self._look()
+
+    async def until_calm(self) -> None:
+        await self.until(lambda: not self._unfinished(1), "all is as desired")
 
     async def pass_seconds(self, seconds: float) -> None:
         ends_at = self.world.loop.now + seconds
