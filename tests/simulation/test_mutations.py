@@ -13,7 +13,7 @@ SHORT = (
     *("no-gate", "run-again", "lease-too-long", "never-steps-down", "applied-twice"),
     *("versions-lost", "mode-changes", "dead-session", "always-ready", "reservations-kept"),
     *("no-wait", "stop-by-wall-clock", "budget-counts-nobody", "constraints-ignored"),
-    *("ports-shared", "drain-forgotten", "last-good-lost", "all-at-once"),
+    *("ports-shared", "drain-forgotten", "last-good-lost", "all-at-once", "relist-keeps"),
 )
 
 # The first should do. A change elsewhere may give each seed another story; one of so many will do.

@@ -61,7 +61,7 @@ def service_name(number: int) -> str:
     return f"svc-{number}"
 
 
-Draw = Callable[["Drawer"], Incident]
+Draw = Callable[["Drawer"], "Incident | Sequence[Incident]"]
 
 
 class Drawer:
@@ -86,7 +86,8 @@ class Drawer:
             if self.at >= seconds:
                 return incidents
             (draw,) = self.source.choices(draws, weights)
-            incidents.append(draw(self))
+            drawn = draw(self)
+            incidents += [drawn] if isinstance(drawn, Incident) else drawn
 
     def make(self, kind: str, target: str, longest: float = 0.0, **params: object) -> Incident:
         """Return an incident; most last a moment, some as long as *longest*."""
@@ -244,9 +245,26 @@ def lose_store(draw: Drawer) -> Incident:
 
 
 def hinder_store(draw: Drawer) -> Incident:
-    how = draw.source.choice(("cut", "behind", "deaf", "slow", *3 * ("ghost",), *2 * ("lag",)))
+    how = draw.source.choice(("cut", "deaf", "slow", *3 * ("ghost",), *2 * ("lag",)))
     by = round(draw.source.uniform(0.1, 30.0 if how in ("ghost", "lag") else 1.5), 2)
     return draw.make("store_link", draw.manager(), 60.0, how=how, by=by)
+
+
+def miss_history(draw: Drawer) -> Incident:
+    """Cut a manager off while the others write what it cannot read again: it has to list."""
+    cut = draw.make("store_link", draw.source.choice(draw.managers), how="behind", by=0.0)
+    return msgspec.structs.replace(cut, seconds=round(draw.source.uniform(5.0, 45.0), 3))
+
+
+def act_behind_the_leader(draw: Drawer) -> Sequence[Incident]:
+    """Let the leader hear of tasks to be placed before it hears what became of the nodes."""
+    by = round(draw.source.uniform(2.0, 10.0), 2)
+    late = draw.make("store_link", "leader", 60.0, how="lag", by=by)
+    found = [msgspec.structs.replace(late, seconds=2 * by)]
+    for ask in (want_service, *3 * (set_node, label_node)):
+        draw.at += draw.source.uniform(0.0, by / 8)
+        found.append(ask(draw))
+    return found
 
 
 def compact(draw: Drawer) -> Incident:
@@ -357,7 +375,9 @@ KINDS: Sequence[tuple[Draw, float]] = (
     (cut_off_manager, 3),
     (slow_link, 3),
     (lose_store, 2),
-    (hinder_store, 10),
+    (hinder_store, 9),
+    (miss_history, 5),
+    (act_behind_the_leader, 1.5),
     (compact, 2),
     (jump_clock, 3),
     (want_service, 7),

@@ -29,7 +29,7 @@ from manager.dispatch import statuses
 from manager.dispatch.assignments import Assignments
 from manager.election import Leadership
 from manager.membership import HeldLease
-from manager.reconcilers import jobs, leaving, nodes, reaper, restart
+from manager.reconcilers import jobs, leaving, loop, nodes, reaper, restart
 from manager.reconcilers.jobs import runs
 from manager.reconcilers.services import rollout, tasks, turns
 from manager.reconcilers.services.places import Stand
@@ -51,6 +51,9 @@ from scheduler.filters import has_ports_free
 from scheduler.ledger import Ledger
 from scheduler.terrain import Terrain
 from tests.simulator.store import StoreClient
+
+# Longer than any run: of what is done now and then, not at all.
+DAY_SECONDS = 86_400.0
 
 Patch = tuple[Any, str, Any]
 
@@ -159,6 +162,7 @@ def relist_keeps_what_is_gone() -> Sequence[Patch]:
 
 
 def no_recheck_after_relist() -> Sequence[Patch]:
+    """What a relist brings is not looked at; nor, as else after half a minute, is all there is."""
     original = View.listed
 
     def listed(self: Any, listing: Listing) -> None:
@@ -168,7 +172,7 @@ def no_recheck_after_relist() -> Sequence[Patch]:
         finally:
             self._listeners = listeners
 
-    return ((View, "listed", listed),)
+    return ((View, "listed", listed), (loop, "RESYNC_SECONDS", DAY_SECONDS))
 
 
 def own_writes_overwrite_newer() -> Sequence[Patch]:
@@ -487,12 +491,21 @@ MUTATIONS: Sequence[Mutation] = (
         "a timed-out write is applied after it was decided anew",
         timed_out_write_applied_twice,
         ("I2",),
+        seed=36,
     ),
     Mutation(
-        "relist-keeps", "a relist does not remove what is gone", relist_keeps_what_is_gone, ("I13",)
+        "relist-keeps",
+        "a relist does not remove what is gone",
+        relist_keeps_what_is_gone,
+        ("I13",),
+        seed=4,
     ),
     Mutation(
-        "relist-silent", "nobody looks again after a relist", no_recheck_after_relist, ("I13",)
+        "relist-silent",
+        "nobody looks again after a relist",
+        no_recheck_after_relist,
+        ("I13",),
+        seed=6,
     ),
     Mutation(
         "own-writes-win",

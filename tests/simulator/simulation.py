@@ -42,7 +42,7 @@ HOUR = 3600.0
 
 # How long a storm lasts, and one incident in how many seconds of it on average.
 STORM_SECONDS = (180.0, 600.0)
-EVERY_SECONDS = (12.0, 40.0)
+EVERY_SECONDS = (16.0, 32.0)
 
 # I13's bound. What takes longest: a place whose task failed often waits over a minute before the
 # next, a stopping container has its grace, a set of agents has up to five seconds between tries.
