@@ -504,8 +504,8 @@ MUTATIONS: Sequence[Mutation] = (
         "relist-silent",
         "nobody looks again after a relist",
         no_recheck_after_relist,
-        ("I13",),
-        seed=6,
+        ("I13", "I6"),
+        seed=23,
     ),
     Mutation(
         "own-writes-win",
