@@ -236,10 +236,27 @@ def _emptying(snapshot: Snapshot, node_id: NodeId, budget: int, strategy: Strate
         return []
     gain = 1 / len(waiting)
     moves = [Move(each.id, node_id, plan.placements[each.id], gain, EMPTIED) for each in waiting]
+    if not _fit_in_turn(snapshot, moves):
+        return []
     # What an emptied node is worth is not worth a service's being apart, or near, or ready.
     if _Better(_moved(snapshot, moves), strategy).pays({each.demand for each in waiting}):
         return []
     return moves
+
+
+def _fit_in_turn(snapshot: Snapshot, moves: list[Move]) -> bool:
+    """Tell whether each move may be made after those before it.
+
+    Together they may, but a task that must be near another one cannot go there first.
+    """
+    for move in moves:
+        source = snapshot.nodes[move.source]
+        demand = source.tasks[move.task_id]
+        board = Board(snapshot.changed({source.id: less(source, {move.task_id: demand})}))
+        if board.table.rows[move.target] not in candidates(board, demand, 1).rows:
+            return False
+        snapshot = _moved(snapshot, [move])
+    return True
 
 
 def _moved(snapshot: Snapshot, moves: list[Move]) -> Snapshot:

@@ -50,6 +50,7 @@ from cluster.model import (
 )
 from cluster.resources import Resources
 from cluster.validation import MEMORY_LIMIT_BYTES_MIN, service_flaws
+from cluster.validation.scaling import REPLICAS_MAX
 
 HERE = Position("f", 1, 1)
 
@@ -476,7 +477,7 @@ def service_specs(draw: st.DrawFn) -> ServiceSpec:
         job=draw(jobs(service_mode)) if service_mode.is_job else JobSpec(),
         priority=draw(st.integers(-1000, 1000)),
         preempts=draw(st.booleans()),
-        budget=DisruptionBudget(max_unavailable=draw(COUNT)),
+        budget=DisruptionBudget(max_unavailable=draw(st.integers(0, REPLICAS_MAX))),
         gang=draw(NAME.map("demo_{}".format) | st.just(""))
         if service_mode is ServiceMode.REPLICATED
         else "",

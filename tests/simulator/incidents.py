@@ -89,16 +89,23 @@ class Drawer:
             drawn = draw(self)
             incidents += [drawn] if isinstance(drawn, Incident) else drawn
 
-    def make(self, kind: str, target: str, longest: float = 0.0, **params: object) -> Incident:
-        """Return an incident; most last a moment, some as long as *longest*."""
-        seconds = 0.0
+    def make(
+        self,
+        kind: str,
+        target: str,
+        longest: float = 0.0,
+        *,
+        seconds: float = 0.0,
+        **params: object,
+    ) -> Incident:
+        """Return an incident that lasts *seconds*; or most a moment, some as long as *longest*."""
         if longest:
-            seconds = round(longest * self.source.random() ** 2 + 0.05, 3)
+            seconds = longest * self.source.random() ** 2 + 0.05
         return Incident(
             at=round(self.at, 3),
             kind=kind,
             target=target,
-            seconds=seconds,
+            seconds=round(seconds, 3),
             params=params,  # type: ignore[arg-type]
         )
 
@@ -252,15 +259,15 @@ def hinder_store(draw: Drawer) -> Incident:
 
 def miss_history(draw: Drawer) -> Incident:
     """Cut a manager off while the others write what it cannot read again: it has to list."""
-    cut = draw.make("store_link", draw.source.choice(draw.managers), how="behind", by=0.0)
-    return msgspec.structs.replace(cut, seconds=round(draw.source.uniform(5.0, 45.0), 3))
+    manager = draw.source.choice(draw.managers)
+    seconds = draw.source.uniform(5.0, 45.0)
+    return draw.make("store_link", manager, seconds=seconds, how="behind", by=0.0)
 
 
 def act_behind_the_leader(draw: Drawer) -> Sequence[Incident]:
     """Let the leader hear of tasks to be placed before it hears what became of the nodes."""
     by = round(draw.source.uniform(2.0, 10.0), 2)
-    late = draw.make("store_link", "leader", 60.0, how="lag", by=by)
-    found = [msgspec.structs.replace(late, seconds=2 * by)]
+    found = [draw.make("store_link", "leader", seconds=2 * by, how="lag", by=by)]
     for ask in (want_service, *3 * (set_node, label_node)):
         draw.at += draw.source.uniform(0.0, by / 8)
         found.append(ask(draw))
