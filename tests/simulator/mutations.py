@@ -491,7 +491,7 @@ MUTATIONS: Sequence[Mutation] = (
         "a timed-out write is applied after it was decided anew",
         timed_out_write_applied_twice,
         ("I2",),
-        seed=36,
+        seed=70,
     ),
     Mutation(
         "relist-keeps",
