@@ -15,7 +15,7 @@ import numpy as np
 
 from cluster.model import Availability, NodeId, Strategy, TaskId
 from scheduler.board import Board
-from scheduler.changes import carried_out, less
+from scheduler.changes import carried_out, less, without
 from scheduler.demand import Demand, PendingTask, group
 from scheduler.fill import candidates
 from scheduler.place import place
@@ -250,9 +250,8 @@ def _fit_in_turn(snapshot: Snapshot, moves: list[Move]) -> bool:
     Together they may, but a task that must be near another one cannot go there first.
     """
     for move in moves:
-        source = snapshot.nodes[move.source]
-        demand = source.tasks[move.task_id]
-        board = Board(snapshot.changed({source.id: less(source, {move.task_id: demand})}))
+        demand = snapshot.nodes[move.source].tasks[move.task_id]
+        board = Board(without(snapshot, move.task_id))
         if board.table.rows[move.target] not in candidates(board, demand, 1).rows:
             return False
         snapshot = _moved(snapshot, [move])
