@@ -37,6 +37,7 @@ from cluster.api.v1 import dispatch_pb2 as pb
 from cluster.clock import Clock
 from cluster.errors import InvalidError
 from cluster.model import ClusterId, NodeDescription, SessionId
+from cluster.task_group import TaskGroup
 
 if TYPE_CHECKING:  # it exists only for type checkers
     from cluster.api.v1.dispatch_pb2_grpc import DispatchAsyncStub
@@ -93,7 +94,7 @@ class Agent:
             clock=clock,
             tell=tell,
         )
-        self._group = asyncio.TaskGroup()
+        self._group = TaskGroup()
         self._crew: tuple[Worker, UsageMeter] | None = None
         self._description: NodeDescription | None = None
         self._outdated = asyncio.Event()  # set when that has changed; another for each

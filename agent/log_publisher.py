@@ -20,6 +20,7 @@ from agent.runtime.interface import (
 from cluster.api.v1 import dispatch_pb2 as pb
 from cluster.errors import ClusterError
 from cluster.model import SessionId, TaskId
+from cluster.task_group import TaskGroup
 
 if TYPE_CHECKING:  # it exists only for type checkers
     from cluster.api.v1.dispatch_pb2_grpc import DispatchAsyncStub
@@ -129,7 +130,7 @@ class LogPublisher:
         )
         tasks = [TaskId(task_id) for task_id in wish.task_ids]
         if wanted.follow:
-            async with asyncio.TaskGroup() as group:
+            async with TaskGroup() as group:
                 for task_id in tasks[:TASKS_MAX]:
                     group.create_task(self._read(task_id, wanted, lines))
                 for task_id in tasks[TASKS_MAX:]:

@@ -35,6 +35,7 @@ from cluster.model import (
     TaskId,
     TaskStatus,
 )
+from cluster.task_group import TaskGroup
 
 if TYPE_CHECKING:  # it exists only for type checkers
     from cluster.api.v1.dispatch_pb2_grpc import DispatchAsyncStub
@@ -98,7 +99,7 @@ class Session:
             ClusterError: why it has ended.
         """
         try:
-            async with asyncio.TaskGroup() as group:
+            async with TaskGroup() as group:
                 for part in (
                     self._follow,
                     self._heartbeats.run,

@@ -33,6 +33,7 @@ from agent.runtime.interface import (
 )
 from cluster.clock import Clock
 from cluster.model import TaskId
+from cluster.task_group import TaskGroup
 
 log = logging.getLogger(__name__)
 
@@ -129,7 +130,7 @@ class Worker:
     async def run(self) -> NoReturn:
         """Work until cancelled; containers then stay as they are."""
         try:
-            async with asyncio.TaskGroup() as group:
+            async with TaskGroup() as group:
                 group.create_task(self._watch())
                 group.create_task(self._look_at_hinted())
                 group.create_task(self._reconcile())
@@ -226,7 +227,7 @@ class Worker:
                     self._executor.unbar()
                     self._on_connected()
                     self._breaks = 0
-                    async with asyncio.TaskGroup() as group:
+                    async with TaskGroup() as group:
                         group.create_task(self._hear(hints))
                         group.create_task(self._list_now_and_then())
                         group.create_task(self._tidy_networks())

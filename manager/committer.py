@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 from cluster.errors import ConflictError
 from cluster.model import Object
+from cluster.task_group import TaskGroup
 from manager import records
 from manager.journal.moments import Moment
 from manager.journal.writer import Journal
@@ -146,7 +147,7 @@ class Committer:
                 before deciding anything again.
         """
         try:
-            async with asyncio.TaskGroup() as group:
+            async with TaskGroup() as group:
                 tasks = [group.create_task(self._write(batch)) for batch in _batches(changes)]
         except* FenceBrokenError as broken:
             raise FenceBrokenError(*broken.exceptions[0].args) from broken

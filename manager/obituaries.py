@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable
 from typing import NoReturn
 
 from cluster.model import Manager, ManagerId
+from cluster.task_group import TaskGroup
 from manager.store import keys
 from manager.store.interface import Store, StoreUnavailableError
 from manager.view import Batch, View
@@ -90,7 +91,7 @@ class Obituaries:
         unsubscribe = self._view.subscribe(self._heard)
         minding: dict[ManagerId, asyncio.Task[None]] = {}
         try:
-            async with asyncio.TaskGroup() as group:
+            async with TaskGroup() as group:
                 while True:
                     others = self._view.managers.keys() - {self._own.id}
                     for manager_id in sorted(minding.keys() - others):

@@ -20,6 +20,7 @@ from cluster.clock import Clock
 from cluster.errors import UnavailableError
 from cluster.ids import IdSource
 from cluster.model import Manager, ManagerId
+from cluster.task_group import TaskGroup
 from manager import reconcilers
 from manager.config import host_and_port
 from manager.control.access import Access
@@ -174,7 +175,7 @@ class ManagerServer:
             ready: called once calls are answered.
         """
         try:
-            async with asyncio.TaskGroup() as group:
+            async with TaskGroup() as group:
                 following = group.create_task(
                     follow(self._store, self.view, self._source), name="view"
                 )
@@ -190,7 +191,7 @@ class ManagerServer:
             await self._peers.aclose()
             await self._store.aclose()
 
-    async def _has_started(self, group: asyncio.TaskGroup, stopping: asyncio.Event) -> bool:
+    async def _has_started(self, group: TaskGroup, stopping: asyncio.Event) -> bool:
         """Start; return False if we are to stop before that is done."""
         starting = group.create_task(self._start(), name="start")
         stop = group.create_task(stopping.wait(), name="stop")
@@ -215,7 +216,7 @@ class ManagerServer:
         await self._server.start()
         log.info("serves", extra={"manager": self.id, "address": self.address})
 
-    async def _serve(self, group: asyncio.TaskGroup, stopping: asyncio.Event) -> None:
+    async def _serve(self, group: TaskGroup, stopping: asyncio.Event) -> None:
         self._membership.subscribe(self._lease_changed)
         sessions = group.create_task(self._sessions.run(), name="sessions")
         election = group.create_task(self._election.lead(self._lead), name="election")

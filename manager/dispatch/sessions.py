@@ -44,6 +44,7 @@ from cluster.model import (
     SessionId,
     SessionState,
 )
+from cluster.task_group import TaskGroup
 from manager.dispatch.node_labels import check_labels
 from manager.dispatch.open_session import HeardUsage, OpenSession
 from manager.dispatch.session_keys import SessionKeys
@@ -255,7 +256,7 @@ class Sessions:
 
     async def run(self) -> NoReturn:
         """Notice silence, and keep the keys as they should be, for ever."""
-        async with asyncio.TaskGroup() as group:
+        async with TaskGroup() as group:
             group.create_task(self._sweep_for_ever())
             group.create_task(self._settle_for_ever())
         raise AssertionError("unreachable")

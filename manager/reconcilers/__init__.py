@@ -22,7 +22,6 @@ To add a controller, write its pure ``plan(facts) -> Plan`` and a class that ful
 ``loop.Reconciler``, and list it in ``reconcilers_of``: forecasts run it too.
 """
 
-import asyncio
 import logging
 import random
 from collections.abc import Sequence
@@ -30,6 +29,7 @@ from collections.abc import Sequence
 from cluster.clock import Clock
 from cluster.ids import IdSource
 from cluster.model import ManagerId
+from cluster.task_group import TaskGroup
 from manager.committer import Committer, Fence, FenceBrokenError
 from manager.journal.leadership import tell_of_managers
 from manager.journal.pruning import prune_now_and_then
@@ -118,7 +118,7 @@ async def lead(
     journal = Journal(view, clock, IdSource(source), own_id)
     committer = Committer(store, view, Fence(item), journal)
     try:
-        async with asyncio.TaskGroup() as group:
+        async with TaskGroup() as group:
             group.create_task(compact_now_and_then(store, view), name="compaction")
             group.create_task(prune_now_and_then(store, committer, clock), name="journal")
             group.create_task(tell_of_managers(view, committer, own_id), name="managers")

@@ -3,7 +3,10 @@
 import os
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
+
+import pytest
 
 from tests.simulator.simulation import Scale, simulate
 
@@ -12,12 +15,16 @@ SEED = 11
 SMALL = Scale(managers=3, agents=6, hours=0.15)
 
 
-def trace_with(hash_seed: int) -> bytes:
+PYTHONS = ("/usr/bin/python3", "/usr/local/bin/python3")  # a distribution's own, and another
+
+
+def trace_with(*, hash_seed: int, python: str = sys.executable) -> bytes:
     command = ["-m", "tests.simulator", "--seed", str(SEED), "--trace", "--hours", "0.15"]
+    packages = sysconfig.get_path("purelib")
     done = subprocess.run(
-        [sys.executable, *command, "--agents", "6"],
+        [python, *command, "--agents", "6"],
         cwd=TREE,
-        env={**os.environ, "PYTHONHASHSEED": str(hash_seed)},
+        env={**os.environ, "PYTHONHASHSEED": str(hash_seed), "PYTHONPATH": packages},
         capture_output=True,
         check=True,
     )
@@ -25,9 +32,29 @@ def trace_with(hash_seed: int) -> bytes:
     return trace
 
 
+def version_of(python: str) -> tuple[int, ...]:
+    asking = "import sys; print(*sys.version_info[:3])"
+    try:
+        said = subprocess.run([python, "-c", asking], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return ()
+    return tuple(map(int, said.stdout.split()))
+
+
 def test_the_trace_is_the_same_under_another_hash_seed() -> None:
-    one, other = trace_with(1), trace_with(2)
+    one, other = trace_with(hash_seed=1), trace_with(hash_seed=2)
     assert one.count(b"\n") > 500
+    assert one == other
+
+
+def test_the_trace_is_the_same_under_another_patch_version_of_python() -> None:
+    ours = sys.version_info[:3]
+    versions = {python: version_of(python) for python in PYTHONS}
+    # Those of the same minor version can load the same packages.
+    others = [each for each, v in versions.items() if v[:2] == ours[:2] and v != ours]
+    if not others:
+        pytest.skip("there is no other")
+    one, other = trace_with(hash_seed=1), trace_with(hash_seed=1, python=others[0])
     assert one == other
 
 
