@@ -1,5 +1,6 @@
 """What a manager may be told, and what endangers the cluster."""
 
+import inspect
 from pathlib import Path
 
 import msgspec
@@ -34,9 +35,9 @@ def test_flags_variables_and_a_file_say_the_same(tmp_path: Path) -> None:
 
 
 def test_every_setting_is_explained() -> None:
-    documentation = ManagerSettings.__doc__ or ""
+    documentation = inspect.getdoc(ManagerSettings) or ""
     for field in msgspec.structs.fields(ManagerSettings):
-        assert f"        {field.name}: " in documentation
+        assert f"\n    {field.name}: " in documentation
 
 
 @pytest.mark.parametrize(
