@@ -149,10 +149,8 @@ class Committer:
         try:
             async with TaskGroup() as group:
                 tasks = [group.create_task(self._write(batch)) for batch in _batches(changes)]
-        except* FenceBrokenError as broken:
-            raise FenceBrokenError(*broken.exceptions[0].args) from broken
-        except* StoreUnavailableError as unknown:
-            raise StoreUnavailableError(*unknown.exceptions[0].args) from unknown
+        except ExceptionGroup as errors:
+            raise _gravest(errors) from errors
         return sum(task.result() for task in tasks)
 
     async def settle(self) -> None:
@@ -240,6 +238,15 @@ def _holds(change: Change, current: dict[str, KeyValue | None]) -> bool:
         if (item.mod_revision if item else 0) != guard.mod_revision:
             return False
     return True
+
+
+def _gravest(errors: ExceptionGroup[Exception]) -> Exception:
+    """Return what came of writes side by side: a defect before that somebody else leads."""
+    raised = errors.exceptions
+    known = FenceBrokenError, StoreUnavailableError
+    defects = [error for error in raised if not isinstance(error, known)]
+    broken = [error for error in raised if isinstance(error, FenceBrokenError)]
+    return (defects or broken or raised)[0]
 
 
 def _batches(changes: Iterable[Change]) -> Iterable[list[Change]]:

@@ -10,7 +10,14 @@ import pytest
 from cluster.ids import IdSource
 from cluster.model import ManagerId, ServiceId, Task, TaskId, TaskState
 from manager import records
-from manager.committer import GUARDS_MAX, Change, Committer, Fence, FenceBrokenError
+from manager.committer import (
+    GUARDS_MAX,
+    Change,
+    Committer,
+    Fence,
+    FenceBrokenError,
+    _gravest,
+)
 from manager.journal.writer import Journal
 from manager.store import keys
 from manager.store.interface import (
@@ -153,6 +160,13 @@ async def test_a_deposed_leader_writes_nothing() -> None:
         await old.settle()
     assert not await world.stored(task("a"))
     assert await new.commit([Change(save=(task("a"),))]) == 0
+
+
+def test_of_what_came_of_writes_side_by_side_the_gravest_is_told() -> None:
+    lost, broken, defect = StoreUnavailableError("?"), FenceBrokenError("!"), KeyError("a bug")
+    assert _gravest(ExceptionGroup("", [lost, broken])) is broken
+    assert _gravest(ExceptionGroup("", [lost, broken, defect])) is defect
+    assert _gravest(ExceptionGroup("", [lost])) is lost
 
 
 async def test_what_was_applied_unheard_is_in_the_view_once_settled() -> None:
