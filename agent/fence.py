@@ -67,6 +67,9 @@ class Fence:
     Args:
         guarding: keeps them for the guard.
         since_boot: seconds since the host came up; counts sleep.
+
+    Attributes:
+        ask: asks a manager for a word at once; each session sets its own.
     """
 
     def __init__(self, guarding: Guarding, since_boot: Callable[[], float]) -> None:
@@ -74,6 +77,8 @@ class Fence:
         self._since_boot = since_boot
         self._heard_at, self._leases = guarding.load()
         self._overdue: set[ContainerId] = set()
+        self._held = asyncio.Event()
+        self.ask: Callable[[], None] = _nobody
 
     def now(self) -> float:
         return self._since_boot()
@@ -97,8 +102,11 @@ class Fence:
             RuntimeUnavailableError: it must not start now: no manager has vouched for us of late,
                 or nobody would guard it.
         """
+        # The next heartbeat may be a long way off: whether for this start or for the lease.
+        self.ask()
         self._require_contact(lease_seconds)
         self._leases[container_id] = lease_seconds
+        self._held.set()
         self._guarding.save(self._heard_at, self._leases)
         try:
             await self._guarding.ensure()
@@ -111,6 +119,12 @@ class Fence:
         """Take a container off the record that did not start after all."""
         if self._leases.pop(container_id, None) is not None:
             self._guarding.save(self._heard_at, self._leases)
+
+    async def until_needed(self) -> None:
+        """Return once something is on record."""
+        while not self._leases:
+            self._held.clear()
+            await self._held.wait()
 
     async def mind(self) -> None:
         """See that somebody guards what is on record."""
@@ -127,6 +141,11 @@ class Fence:
         for container_id in self._leases.keys() - set(container_ids):
             self.release(container_id)
         self._overdue &= set(container_ids)
+
+    def seconds_left(self) -> float:
+        """Return how long it is until the first container has to stop, if nothing is heard."""
+        shortest = min(self._leases.values(), default=float("inf"))
+        return self._heard_at + STOP_AFTER * shortest - self._since_boot()
 
     def overdue(self) -> Collection[ContainerId]:
         """Return the containers that have to stop, now and until they are gone.
@@ -147,6 +166,10 @@ class Fence:
 
     def _is_over(self, lease_seconds: float) -> bool:
         return self._since_boot() >= self._heard_at + STOP_AFTER * lease_seconds
+
+
+def _nobody() -> None:
+    """Ask nobody: there has been no session yet."""
 
 
 def lease_seconds(spec: TaskSpec) -> float:

@@ -6,7 +6,8 @@ cost a manager, while no burst is larger than what half a second would have brou
 clocks differ only that saving is lost.
 
 Most heartbeats are not answered; every few seconds one asks for an answer, by which the agent
-sees that the manager is alive too.
+sees that the manager is alive too. Leases need answers more often, and one at once when a fenced
+container is to start.
 """
 
 import asyncio
@@ -73,6 +74,8 @@ class Heartbeats:
         self._fence = fence
         self._period_seconds = PERIOD_SECONDS_MIN
         self.set_period(period_seconds)
+        self._nap: asyncio.Future[None] | None = None
+        self._answer_due_at = clock.monotonic()
 
     def set_period(self, seconds: float) -> None:
         """Beat so often from the next time on; what is not positive says nothing."""
@@ -86,6 +89,8 @@ class Heartbeats:
             ClusterError: the manager takes no more, or hangs.
         """
         stream = self._stub.Heartbeats()
+        if self._fence:
+            self._fence.ask = self._hurry
         try:
             await self._beat(stream)
         except aio.AioRpcError as error:
@@ -97,11 +102,9 @@ class Heartbeats:
         raise AssertionError  # it never returns
 
     async def _beat(self, stream: Call) -> NoReturn:
-        answer_due_at = self._clock.monotonic()
         while True:
-            request = pb.HeartbeatRequest(
-                session_id=self._session_id, answer=self._clock.monotonic() >= answer_due_at
-            )
+            is_due = self._clock.monotonic() >= self._answer_due_at
+            request = pb.HeartbeatRequest(session_id=self._session_id, answer=is_due)
             if (usage := self._take_usage()) is not None:
                 request.usage.CopyFrom(codec.to_wire(usage, types_pb2.NodeUsage))
             sent_at = self._fence.now() if self._fence else 0.0
@@ -111,10 +114,31 @@ class Heartbeats:
                 self.set_period(answer.heartbeat_period_seconds)
                 if answer.vouched and self._fence:
                     self._fence.heard(sent_at)
-                answer_due_at = self._clock.monotonic() + min(ANSWER_SECONDS, self._ask_seconds)
+                self._answer_due_at = self._clock.monotonic() + min(
+                    ANSWER_SECONDS, self._ask_seconds
+                )
             now = self._clock.now()
             wait = seconds_to_next(now, self._period_seconds, self._place)
-            await asyncio.sleep(min(wait, self._ask_seconds))
+            await self._pause(min(wait, self._ask_seconds))
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait for so long, or until a lease needs an answer."""
+        loop = asyncio.get_running_loop()
+        self._nap = loop.create_future()
+        timer = loop.call_later(seconds, self._wake)
+        try:
+            await self._nap
+        finally:
+            timer.cancel()
+
+    def _wake(self) -> None:
+        if self._nap is not None and not self._nap.done():
+            self._nap.set_result(None)
+
+    def _hurry(self) -> None:
+        """Beat at once, and ask for an answer."""
+        self._answer_due_at = self._clock.monotonic()
+        self._wake()
 
     @property
     def _ask_seconds(self) -> float:

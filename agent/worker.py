@@ -41,7 +41,7 @@ LISTING_SECONDS = 10.0  # between listings: how long a missed hint can go unnoti
 RETRY_SECONDS_MIN = 0.1  # after a break: a restarting daemon is missed for a fraction of a second
 RETRY_SECONDS_MAX = 5.0  # and one that is away longer is asked now and then
 LOOKS_MAX = 16  # hinted containers looked at at once; the rest wait their turn
-LEASES_SECONDS = 0.25  # between two looks at leases, which last ten seconds at least
+LEASES_SECONDS = (0.25, 2.0)  # between two looks at leases: the nearer an end, the shorter
 NETWORKS_SECONDS = 30.0  # between two searches for networks that nobody uses any more
 NETWORKS_PAUSE_SECONDS = 1.0  # and at least: a hundred containers that go are one or two searches
 
@@ -175,14 +175,17 @@ class Worker:
     async def _mind_leases(self, fence: Fence) -> NoReturn:
         """See that fenced containers are guarded, and stop when their time is over."""
         while True:
-            await asyncio.sleep(LEASES_SECONDS)
+            await fence.until_needed()
+            shortest, longest = LEASES_SECONDS
+            await asyncio.sleep(min(max(shortest, fence.seconds_left()), longest))
             if self._has_looked:
                 self._note_leases(fence)
             try:
                 await fence.mind()
             except (RuntimeUnavailableError, OSError, subprocess.SubprocessError) as error:
                 log.warning("fenced containers are not guarded", extra={"error": str(error)})
-            if fence.overdue():
+            overdue = fence.overdue()
+            if overdue and any(one.alive for one in self._observed.containers if one.id in overdue):
                 self._news.set()
 
     def _note_leases(self, fence: Fence) -> None:

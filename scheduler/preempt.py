@@ -1,8 +1,9 @@
 """Preemption: whom to stop so that a task of a higher priority finds room.
 
 Only for services that ask for it, only tasks of a lower priority, and of each service no more
-than its budget allows, with those counted that are missing already. Of all sets that would do,
-on whatever node, the cheapest is taken: with the lowest highest priority, then of the fewest
+than its budget allows, with those counted that are missing already. Nobody is stopped for the
+sake of a task that must be near it: that would have nothing to be near. Of all sets that would
+do, on whatever node, the cheapest is taken: with the lowest highest priority, then of the fewest
 tasks, then of the least size.
 """
 
@@ -125,13 +126,17 @@ class Preemption:
             node: which takes it but for lack of room or ports.
             lacks: how much has to be freed.
         """
+        companions = {
+            each.service for each in demand.affinities if not each.anti and not each.weight
+        }
         members: dict[int, list[TaskId]] = {}
         kinds: dict[int, Kind] = {}
         for task_id, other in node.tasks.items():
             if task_id in node.leaving or task_id in self.gone:
                 continue
             blocks = bool(demand.ports) and _holds_port_of(other, demand)
-            most = self.budgets.left(other) if other.priority < demand.priority else 0
+            makes_way = other.priority < demand.priority and other.service not in companions
+            most = self.budgets.left(other) if makes_way else 0
             if not most and not blocks:
                 continue
             ids = members.setdefault(id(other), [])

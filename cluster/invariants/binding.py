@@ -77,7 +77,11 @@ def fits(state: State, new: Task) -> Iterator[Breach]:
 
 
 def is_allowed(state: State, new: Task) -> Iterator[Breach]:
-    """Require that the task may run there: node, platform, constraints, replicas (I6)."""
+    """Require that the task may run there: node, platform, constraints, replicas, company (I6).
+
+    Whom it must be near may have ended a moment before, unheard by who decided: so that is not
+    certain. Whom it must be apart from, the leader itself has bound.
+    """
     node, spec = state.nodes.get(new.node_id), state.spec_of(new)
     if node is None:
         yield _breach(state, new, f"was bound to node {new.node_id}, which does not exist")
@@ -95,6 +99,9 @@ def is_allowed(state: State, new: Task) -> Iterator[Breach]:
         *company.unwelcome(state, spec, new, node),
     ):
         yield _breach(state, new, f"was bound to node '{state.node_called(node.id)}', but {why}")
+    for why in company.lonely(state, spec, new, node):
+        text = f"was bound to node '{state.node_called(node.id)}', but {why}, unless that ended just then"
+        yield _breach(state, new, text, certain=False)
 
 
 def _closed(spec: TaskSpec, node: Node) -> Iterator[str]:
@@ -154,5 +161,5 @@ def _homeless(state: State, spec: TaskSpec, node: Node) -> Iterator[str]:
                 yield f"its volume {mount.source} lives on '{state.node_called(homes[0].id)}'"
 
 
-def _breach(state: State, task: Task, what: str) -> Breach:
-    return Breach("I6", (task.id, task.node_id), f"{state.called(task)} {what}")
+def _breach(state: State, task: Task, what: str, *, certain: bool = True) -> Breach:
+    return Breach("I6", (task.id, task.node_id), f"{state.called(task)} {what}", certain=certain)

@@ -11,8 +11,20 @@ from cluster.invariants.state import State, takes_room
 from cluster.model import Affinity, Node, Task, TaskSpec
 
 
+def lonely(state: State, spec: TaskSpec, new: Task, node: Node) -> Iterator[str]:
+    """Yield whom *new* must be near on *node*, and is not."""
+    own_name = state.versions[new.service_id, new.spec_version].spec.name
+    for affinity in _musts(spec):
+        if affinity.anti or any(_near(state, affinity.service, affinity.topology, new, node)):
+            continue
+        # The first task of a service that must be near its own begins wherever there is a place.
+        begins = affinity.service == own_name and not _elsewhere(state, own_name, new)
+        if not begins or NodeFacts.of(node).find(affinity.topology) is None:
+            yield f"no task of {affinity.service} is near by {affinity.topology}, as it must be"
+
+
 def unwelcome(state: State, spec: TaskSpec, new: Task, node: Node) -> Iterator[str]:
-    """Yield why *new* may not be on *node* for the sake of what runs around it."""
+    """Yield from whom *new* must be apart on *node*, or who must be apart from it, and is not."""
     own_name = state.versions[new.service_id, new.spec_version].spec.name
     for affinity in _musts(spec):
         companion = next(_near(state, affinity.service, affinity.topology, new, node), None)
@@ -21,11 +33,6 @@ def unwelcome(state: State, spec: TaskSpec, new: Task, node: Node) -> Iterator[s
                 f"it must be apart from {affinity.service} by {affinity.topology}, and"
                 f" {state.called(companion)} is there"
             )
-        elif not affinity.anti and companion is None:
-            # The first task of a service that must be near its own begins wherever there is a place.
-            begins = affinity.service == own_name and not _elsewhere(state, own_name, new)
-            if not begins or NodeFacts.of(node).find(affinity.topology) is None:
-                yield f"no task of {affinity.service} is near by {affinity.topology}, as it must be"
     for version in state.versions_that_repel():
         for affinity in _musts(version.spec.task):
             if affinity.anti and affinity.service == own_name:
@@ -48,10 +55,10 @@ def _near(state: State, name: str, topology: str, new: Task, node: Node) -> Iter
 
 
 def _elsewhere(state: State, name: str, new: Task) -> list[Task]:
-    """Return the other tasks of the service *name* that are bound, wherever."""
+    """Return the other tasks of the service *name* that are bound to a node that there is."""
     return [
         task
         for service_id in state.ids_called(name)
         for task in state.of_service(service_id)
-        if task.id != new.id and takes_room(task)
+        if task.id != new.id and takes_room(task) and task.node_id in state.nodes
     ]

@@ -5,7 +5,7 @@ changed that could matter (I17): a task that waits, room that was freed, a node 
 different; what nothing has changed for is not tried again.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -15,6 +15,7 @@ from cluster.model import (
     Node,
     NodeId,
     Scaling,
+    Service,
     ServiceId,
     ServiceMode,
     ServiceSpec,
@@ -23,6 +24,7 @@ from cluster.model import (
     SessionState,
     Strategy,
     Task,
+    TaskId,
     TaskState,
     TaskStatus,
 )
@@ -32,6 +34,9 @@ from manager.disruption import allowance
 from manager.reconcilers.loop import Plan
 from scheduler import Hold, Ledger, PendingTask, group, place
 from scheduler import Plan as Decided
+
+# Tasks of a gang that are bound in one transaction, each perhaps on a node of its own.
+TOGETHER_MAX = GUARDS_MAX // 2
 
 CLUSTER = "cluster"  # the one key: tasks compete for the same nodes, so they are placed together
 
@@ -44,7 +49,8 @@ class SchedulingReconciler:
     def __init__(self, view: views.View) -> None:
         self._view = view
         self._ledger = Ledger(self._spec_of)
-        self._waiting: dict[str, Task] = {}
+        self._waiting: dict[TaskId, Task] = {}
+        self._attentive: set[TaskId] = set()  # of those, who may find a place by others' doing
         self._holds: tuple[Hold, ...] = ()
         for node in view.nodes.values():
             self._follow_node(node.id)
@@ -58,19 +64,20 @@ class SchedulingReconciler:
                 freed = old is not None and lifecycle.occupies(old)
                 if change.new is None:
                     self._ledger.remove_task(task.id)
-                    self._waiting.pop(task.id, None)
+                    self._forget(task.id)
                     return [CLUSTER] if freed else []
                 self._follow_task(task)
                 freed = freed and not lifecycle.occupies(task)
                 is_news = _waits(task) and (old is None or not _waits(old))
-                return [CLUSTER] if freed or is_news else []
+                is_heeded = bool(self._attentive) and _has_come_further(old, task)
+                return [CLUSTER] if freed or is_news or is_heeded else []
             case Node() as node:
                 self._follow_node(node.id)
                 return [CLUSTER]
             case Session() as session:
                 self._follow_node(session.node_id)
                 return [CLUSTER] if self._waiting else []
-            case ServiceVersion() | Cluster() | Scaling():
+            case Service() | ServiceVersion() | Cluster() | Scaling():
                 return [CLUSTER] if self._waiting else []
         return []
 
@@ -163,9 +170,7 @@ class SchedulingReconciler:
             elif demand.gang:
                 together.setdefault(demand.gang, []).append(bound)
             else:
-                # Somebody may close, label or shrink the node just now: then it is decided anew.
-                node = self._view.nodes[node_id]
-                alone.append(Change(save=(bound,), expect=(node,), why="it fits there"))
+                alone.append(self._bound([bound], "it fits there"))
         for node_id, tasks in settling.items():
             volumes = [
                 v for v, at in decided.volumes.items() if at == node_id and v not in unsettled
@@ -173,10 +178,18 @@ class SchedulingReconciler:
             alone.append(Change(save=(self._living(node_id, volumes), *tasks), why="it fits there"))
         for gang, tasks in together.items():
             alone += [
-                Change(save=tuple(tasks[first : first + GUARDS_MAX]), why=f"gang {gang} fits")
-                for first in range(0, len(tasks), GUARDS_MAX)
+                self._bound(tasks[first : first + TOGETHER_MAX], f"gang {gang} fits")
+                for first in range(0, len(tasks), TOGETHER_MAX)
             ]
         return alone
+
+    def _bound(self, tasks: Sequence[Task], why: str) -> Change:
+        """Return what binds tasks, if their nodes still stand as they were decided on.
+
+        Somebody may close, label or shrink a node just now: then it is decided anew.
+        """
+        nodes = {task.node_id: self._view.nodes[task.node_id] for task in tasks}
+        return Change(save=tuple(tasks), expect=tuple(nodes.values()), why=why)
 
     def _living(self, node_id: NodeId, volumes: Iterable[str]) -> Node:
         """Return the node with bound volumes that come to live there."""
@@ -205,12 +218,25 @@ class SchedulingReconciler:
         self._ledger.apply_task(task)
         if _waits(task):
             self._waiting[task.id] = task
+            demand = self._ledger.demand_of(task)
+            if demand.preempts or demand.affinities:
+                self._attentive.add(task.id)
         else:
-            self._waiting.pop(task.id, None)
+            self._forget(task.id)
+
+    def _forget(self, task_id: TaskId) -> None:
+        self._waiting.pop(task_id, None)
+        self._attentive.discard(task_id)
 
     def _spec_of(self, task: Task) -> ServiceSpec | None:
         version = self._view.version_of(task)
         return version.spec if version else None
+
+
+def _has_come_further(old: Task | None, task: Task) -> bool:
+    """Tell whether others may be near it now, or it serves, so that its service can spare one."""
+    is_bound = lifecycle.occupies(task) and (old is None or not lifecycle.occupies(old))
+    return is_bound or (lifecycle.serves(task) and (old is None or not lifecycle.serves(old)))
 
 
 def _waits(task: Task) -> bool:

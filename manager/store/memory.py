@@ -237,19 +237,30 @@ class MemoryStore:
         try:
             while not self._closed:
                 news.clear()
+                found = self._found(prefix, after)
+                is_empty = isinstance(found, WatchBatch) and not found.events
+                if is_empty and await _told(news, progress_due):
+                    continue
+                # What was found travels: by the time it is told there may be more.
                 try:
                     await self._trip()
                 except StoreUnavailableError:
                     await asyncio.sleep(RETRY_SECONDS)
                     continue
-                batch = self._state.since(prefix, after)
-                after = max(after, batch.revision)
-                if batch.events or not await _told(news, progress_due):
-                    yield WatchBatch(after, batch.events)
-                    progress_due = self._progress_due()
+                if isinstance(found, CompactedError):
+                    raise found
+                after = max(after, found.revision)
+                yield WatchBatch(after, found.events)
+                progress_due = self._progress_due()
         finally:
             self._watches.pop(news, None)
             self._state.listeners.pop(news, None)
+
+    def _found(self, prefix: str, after: Revision) -> WatchBatch | CompactedError:
+        try:
+            return self._state.since(prefix, after)
+        except CompactedError as error:
+            return error
 
     async def grant_lease(self, ttl_seconds: int) -> LeaseId:
         return await self._call(lambda: self._state.grant_lease(ttl_seconds))

@@ -111,8 +111,10 @@ class Leading:
         session = self.view.sessions[node_id]
         key = records.key_of(session)
         await self.store.commit([Unchanged(key, session.version)], [Delete(key)])
+        await self.until(lambda: node_id not in self.view.sessions)
 
     async def set_node(self, node_id: NodeId, spec: NodeSpec) -> None:
+        await self.until(lambda: node_id in self.view.nodes)
         await self.write(msgspec.structs.replace(self.view.nodes[node_id], spec=spec))
 
     async def submit(self, spec: ServiceSpec) -> ServiceId:

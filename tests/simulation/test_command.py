@@ -16,12 +16,12 @@ def test_what_breaks_is_shortened_kept_and_repeated(
 ) -> None:
     path = tmp_path / "case.json"
     bug = ("--plant", "constraints-ignored")
-    assert main(["--seed", "1", *SMALL, *bug, "--shrink", "--save", str(path)]) == 1
+    assert main(["--seed", "7", *SMALL, *bug, "--shrink", "--save", str(path)]) == 1
     told = capsys.readouterr().out
     case = msgspec.json.decode(path.read_bytes(), type=Case)
     assert case.about.startswith("I6")
     assert case.about.split(":")[0] in told
-    drawn = draw(1, Scale(agents=5, hours=0.2))
+    drawn = draw(7, Scale(agents=5, hours=0.2))
     assert sum(map(len, case.storms)) < sum(map(len, drawn))
     assert main(["--replay", str(path), *bug]) == 1
     assert "breaks I6" in capsys.readouterr().out

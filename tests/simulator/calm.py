@@ -4,17 +4,12 @@
 manager's view. A task may go on waiting for a node only if there is none that could take it.
 """
 
-import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-
-import msgspec
+from collections.abc import Iterator, Mapping, Sequence
 
 from cluster import lifecycle
 from cluster.constraints import NodeFacts, matches, parse
 from cluster.invariants import Place, State
-from cluster.invariants.binding import fits, is_allowed
 from cluster.invariants.gates import waits
-from cluster.invariants.nodes import ports_have_one_holder
 from cluster.jobs import newest_begun
 from cluster.model import (
     Availability,
@@ -22,16 +17,19 @@ from cluster.model import (
     Node,
     NodeState,
     RestartCondition,
+    Rollout,
     RolloutState,
     RunState,
     Service,
     ServiceMode,
+    ServiceVersion,
     SessionState,
     Task,
     TaskSpec,
     TaskState,
 )
 from tests.simulator.hosts import AgentStation, ManagerStation, World
+from tests.simulator.room import Room, is_open
 
 UNDER_WAY = (RolloutState.UPDATING, RolloutState.ROLLING_BACK)
 RAN = (TaskState.COMPLETE, TaskState.FAILED)
@@ -53,20 +51,21 @@ def unfinished(
     for agent in agents.values():
         yield from _node(world, agent)
     rollouts = world.judge.rollouts
+    room = Room(state)
     for service in state.services.values():
         if service.spec.mode.is_job:
-            yield from _job(state, service)
+            yield from _job(state, service, room)
             continue
         rollout = rollouts.get(service.id)
         target = state.versions.get((service.id, rollout.target)) if rollout else None
         template = target.spec.task if target else service.spec.task
-        missing = list(_service(state, service, template))
+        missing = list(_service(state, service, template, room))
         yield from missing
         if rollout and rollout.state not in HALTED:
             yield from _failed_successors(state, service, template, rollout.target)
         # Where a task waits for room, or for another service, the rollout waits too.
         is_held = waits(state, service) or not _all_well(state, service)
-        if not missing and not is_held and rollout and rollout.state in UNDER_WAY:
+        if not missing and not is_held and rollout and _goes_on(rollout, target):
             yield f"the rollout of {service.spec.name} is {rollout.state.value}", (service.id,)
     for task in state.tasks.values():
         if not lifecycle.wanted(task) and not task.status.state.finished:
@@ -82,6 +81,11 @@ def unfinished(
         yield from _containers(state, agent)
     for manager in managers.values():
         yield from _view(world, manager)
+
+
+def _goes_on(rollout: Rollout, target: ServiceVersion | None) -> bool:
+    promotes = target is not None and target.spec.update.promote_after_seconds > 0
+    return rollout.state in UNDER_WAY or (rollout.state is RolloutState.CANARY and promotes)
 
 
 def _is_forgotten_on_a_drained_node(state: State, task: Task) -> bool:
@@ -100,7 +104,7 @@ def _node(world: World, agent: AgentStation) -> Iterator[tuple[str, tuple[str, .
 
 
 def _service(
-    state: State, service: Service, template: TaskSpec
+    state: State, service: Service, template: TaskSpec, room: Room
 ) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Yield what a service lacks; *template* is of the version that its rollout has come to."""
     name = service.spec.name
@@ -117,17 +121,13 @@ def _service(
                 yield f"{name} is missing on {state.node_called(node.id)}", (service.id, node.id)
     elif len(newest) != service.spec.replicas:
         yield f"{name} has {len(newest)} of {service.spec.replicas} replicas", (service.id,)
-    room: dict[tuple[int, str], bool] = {}  # tasks of one version find room, or do not, alike
     for task in newest:
         status = task.status.state
         if _is_well(state, task):
             continue
-        if status <= TaskState.PENDING:
-            kin = task.spec_version, task.node_id
-            if kin not in room:
-                room[kin] = _finds_room(state, task)
-            if not room[kin] and not _comes_of_age(state, service, task, history):
-                continue
+        lacks_room = status <= TaskState.PENDING and not room.is_there_for(task)
+        if lacks_room and not _comes_of_age(state, service, task, history):
+            continue
         if status.finished and not _may_be_replaced(state, service, template, task):
             continue
         if task.desired_state is TaskState.READY and waits(state, service):
@@ -163,7 +163,7 @@ def _waits_for_others(
     )
 
 
-def _job(state: State, service: Service) -> Iterator[tuple[str, tuple[str, ...]]]:
+def _job(state: State, service: Service, room: Room) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Yield what a job has still to do; that a run has failed is an end too."""
     name, status = service.spec.name, state.jobs.get(service.id)
     if status is None or status.spec_version != service.spec_version:
@@ -182,7 +182,7 @@ def _job(state: State, service: Service) -> Iterator[tuple[str, tuple[str, ...]]
         live = [task for task in tasks if lifecycle.live(task)]
         has_begun = any(lifecycle.let_start(task) or task.status.state in RAN for task in tasks)
         goes_on = any(
-            task.status.state > TaskState.PENDING or _finds_room(state, task) for task in live
+            task.status.state > TaskState.PENDING or room.is_there_for(task) for task in live
         )
         if not live:  # the next is to be made, if there is where
             nodes, template = state.nodes.values(), service.spec.task
@@ -239,37 +239,9 @@ def _may_be_replaced(state: State, service: Service, template: TaskSpec, task: T
 
 
 def _takes_global(node: Node, template: TaskSpec) -> bool:
-    return _is_open(node) and all(
+    return is_open(node) and all(
         matches(parse(each), NodeFacts.of(node)) for each in template.placement.constraints
     )
-
-
-def _is_open(node: Node) -> bool:
-    return node.status.state is NodeState.READY and node.spec.availability is Availability.ACTIVE
-
-
-def _finds_room(state: State, task: Task) -> bool:
-    """Tell whether *task* could be bound to some node without breaking a promise."""
-    nodes: Iterable[Node] = state.nodes.values()
-    if task.node_id:
-        nodes = [node for node in nodes if node.id == task.node_id]
-    return any(_could_take(state, node, task) for node in nodes)
-
-
-def _could_take(state: State, node: Node, task: Task) -> bool:
-    if not _is_open(node):
-        return False
-    status = msgspec.structs.replace(task.status, state=TaskState.ASSIGNED)
-    bound = msgspec.structs.replace(
-        task, node_id=node.id, status=status, version=max(task.version, node.version)
-    )
-    state.put(bound)
-    breaches = itertools.chain(
-        fits(state, bound), is_allowed(state, bound), ports_have_one_holder(state, node.id)
-    )
-    could = next(breaches, None) is None
-    state.put(task)
-    return could
 
 
 def _containers(state: State, agent: AgentStation) -> Iterator[tuple[str, tuple[str, ...]]]:

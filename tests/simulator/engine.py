@@ -12,8 +12,8 @@ from agent.runtime.interface import (
     Health,
 )
 from cluster.clock import Clock
-from cluster.model import NodeId, TaskId
-from tests.fakes.runtime import FakeEngine, FakeRuntime, Held, Program
+from cluster.model import NodeId
+from tests.fakes.runtime import KILLED, FakeEngine, FakeRuntime, Held, Program
 from tests.simulator.loop import Process, SimulatorLoop
 from tests.simulator.workload import BATCHES
 
@@ -35,7 +35,7 @@ class Engine(FakeEngine):
     Attributes:
         host: its name.
         node_id: of the agent on it.
-        has_given_up: tells whether the agent there knows that a task has ended.
+        may_stop: tells whether the agent there has reasons of its own to stop a container.
         slow_seconds: what each call may take longer.
     """
 
@@ -54,7 +54,7 @@ class Engine(FakeEngine):
         super().__init__(programs=programs, registry=registry, info=info, clock=clock)
         self.host = host
         self.node_id = node_id
-        self.has_given_up: Callable[[TaskId], bool] = lambda _: False
+        self.may_stop: Callable[[Container], bool] = lambda _: False
         self.process = Process(f"engine {host}")
         self.slow_seconds = 0.0
         self._loop = loop
@@ -106,6 +106,11 @@ class Engine(FakeEngine):
         super()._end(held, code, oom_killed=oom_killed)
         if was_alive:
             self._watcher.ended(self, held.seen)
+
+    def kill_processes(self, container_id: ContainerId) -> None:
+        """Kill what runs in a container, as somebody could who knows its control group."""
+        if container_id in self._held:
+            self._end(self._held[container_id], KILLED)
 
     def lose(self, container_id: ContainerId) -> None:
         held = self._held[container_id]

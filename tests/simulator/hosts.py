@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from agent.agent import Agent
+from agent.fence import Fence
 from agent.identity import Identity, IdentityFiles
+from agent.runtime.interface import Container
 from agent.settings import AgentSettings
 from cluster.model import ClusterId, NodeId
 from manager.control.cluster import StoreMember
@@ -20,6 +22,7 @@ from manager.membership import HeldLease
 from manager.server import ManagerServer
 from tests.simulator.clocks import ProcessClock, WallClock
 from tests.simulator.engine import Engine, Runtime
+from tests.simulator.guard import HostGuard
 from tests.simulator.judge import Judge
 from tests.simulator.loop import Process, SimulatorLoop
 from tests.simulator.network import Network
@@ -30,6 +33,9 @@ from tests.simulator.trace import Trace
 
 # What clocks gain or lose at most: far more than crystals do.
 DRIFT_MAX = 0.001
+
+# Of the clock that leases are measured by: most of what is promised to be borne, a sixth.
+BOOT_DRIFT_MAX = 0.12
 
 MANAGER_PORT = 7420
 
@@ -249,7 +255,9 @@ class AgentStation(Station):
         self._identity = MemoryIdentity(node_id)
         self._booted_at = self.wall.now()
         self.engine = make_engine(self)
-        self.engine.has_given_up = self._has_given_up
+        self.engine.may_stop = self._may_stop
+        rate = 1.0 + world.source(host, "boot").uniform(-BOOT_DRIFT_MAX, BOOT_DRIFT_MAX)
+        self._guard = HostGuard(world.loop, rate, self.engine.kill_processes)
         self.foreign_id = self.engine.add_foreign("somebody's")
         self._without_power = 0
 
@@ -270,6 +278,7 @@ class AgentStation(Station):
             return
         self.world.tell(self.host, "has power again")
         self._booted_at = self.wall.now()
+        self._guard.reboot()
         self.engine.come_back(with_containers=False)
         self.world.network.power_on(self.host)
         self.wanted_down -= 1
@@ -287,13 +296,16 @@ class AgentStation(Station):
             source=source,
             meter=IdleHost(),
             booted_at=self._booted_at,
+            fence=Fence(self._guard, self._guard.since_boot),
             on_session=lambda: world.tell(process, "has a session", self.node_id),
         )
         return self.agent.run()
 
-    def _has_given_up(self, task_id: str) -> bool:
+    def _may_stop(self, container: Container) -> bool:
+        """Tell whether the agent knows that a task has ended, or must end for want of contact."""
         agent = self.agent
-        if agent is None or agent._crew is None:
+        if agent is None or agent._crew is None or agent._fence is None:
             return False
-        known = agent._crew[0].outbox.known.get(task_id)  # type: ignore[call-overload]
-        return known is not None and known.state.finished
+        known = agent._crew[0].outbox.known.get(container.task_id)
+        is_ended = known is not None and known.state.finished
+        return is_ended or container.id in agent._fence.overdue()

@@ -10,12 +10,15 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from tests.simulator.workload import (
+    REPLICAS_MAX,
+    SERVICES,
     TICKS,
     ZONES,
     Wish,
     drawn,
     drawn_shop,
     drawn_tick,
+    service_name,
     tick_name,
 )
 
@@ -49,16 +52,11 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return f"{self.at:10.3f}  {self.kind} {self.what or self.target}{more}{wishes}{lasting}"
 
 
-# Of the names that operators give to services and stacks.
-SERVICES = 10
+# Of the names that operators give to stacks and the services in them.
 STACKS = 2
 STACK_SERVICES = 4
+THIN = "thin"  # a service on as many nodes as may be
 SHOP = "shop"  # the stack whose services depend on each other
-
-
-def service_name(number: int) -> str:
-    """Return a name that cannot be the beginning of an id."""
-    return f"svc-{number}"
 
 
 Draw = Callable[["Drawer"], "Incident | Sequence[Incident]"]
@@ -267,8 +265,10 @@ def miss_history(draw: Drawer) -> Incident:
 def act_behind_the_leader(draw: Drawer) -> Sequence[Incident]:
     """Let the leader hear of tasks to be placed before it hears what became of the nodes."""
     by = round(draw.source.uniform(2.0, 10.0), 2)
-    found = [draw.make("store_link", "leader", seconds=2 * by, how="lag", by=by)]
-    for ask in (want_service, *3 * (set_node, label_node)):
+    found = [draw.ask("remove", name=THIN)]  # so that all its tasks are to be placed
+    draw.at += 1.0
+    found.append(draw.make("store_link", "leader", seconds=2 * by, how="lag", by=by))
+    for ask in (want_thin, *3 * (set_node, label_node)):
         draw.at += draw.source.uniform(0.0, by / 8)
         found.append(ask(draw))
     return found
@@ -294,12 +294,23 @@ def want_service(draw: Drawer) -> Incident:
     return draw.ask("want", draw.updated(drawn(draw.source, draw.name())))
 
 
+def want_thin(draw: Drawer) -> Incident:
+    return draw.ask("want", draw.updated(Wish(name=THIN, replicas=REPLICAS_MAX, per_node=1)))
+
+
 def scale_service(draw: Drawer) -> Incident:
     return draw.ask("scale", name=draw.name(), replicas=draw.source.randint(0, 12))
 
 
 def remove_service(draw: Drawer) -> Incident:
     return draw.ask("remove", name=draw.name())
+
+
+def steer_rollout(draw: Drawer) -> Incident:
+    action = draw.source.choice(("pause", "resume", "promote", "rollback"))
+    if action == "rollback":
+        return draw.ask("rollback", name=draw.name())
+    return draw.ask("steer", name=draw.name(), action=action)
 
 
 def deploy_stack(draw: Drawer) -> Incident:
@@ -390,6 +401,7 @@ KINDS: Sequence[tuple[Draw, float]] = (
     (want_service, 7),
     (scale_service, 7),
     (remove_service, 2),
+    (steer_rollout, 6),
     (deploy_stack, 3),
     (remove_stack, 1),
     (deploy_shop, 4),

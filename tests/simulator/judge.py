@@ -5,6 +5,8 @@ every transaction. Here is what takes a look from outside: who wrote it, what re
 operators were promised.
 """
 
+import dataclasses
+import itertools
 from collections import deque
 from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
@@ -19,6 +21,7 @@ from cluster.model import (
     AskedMove,
     Cluster,
     JobStatus,
+    LostNodePolicy,
     Manager,
     ManagerId,
     MoveState,
@@ -45,6 +48,7 @@ from manager.store.interface import Changed, Event, KeyValue, Revision
 from tests.simulator.engine import Engine
 from tests.simulator.loop import Process, SimulatorLoop
 from tests.simulator.moves import Moves
+from tests.simulator.neighbours import Neighbours
 from tests.simulator.runs import Runs
 from tests.simulator.store import Commit
 from tests.simulator.takings import Takings
@@ -54,6 +58,13 @@ from tests.simulator.trace import Trace
 # what operators and lost nodes add is little.
 TASKS_A_MINUTE_MAX = 20
 MINUTE_SECONDS = 60.0
+
+# How the journal's reason begins when a task is stopped for the sake of one of a higher priority.
+PREEMPTED = "it makes room for task"
+
+# A fenced container that an agent starts in the moment in which it is stopped lives for so long at
+# most: its guard looks ten times a second.
+GUARD_SECONDS = 0.3
 
 # By so much a manager's clock may be slow against the store's over the life of a lease.
 LEASE_SLACK_SECONDS = 0.05
@@ -70,7 +81,7 @@ class Judge:
             hosts and versions.
         cluster: its record.
         rounds: how often something new began that may begin in a healed cluster: moves for a
-            better layout were asked for, or a rollout went on that waits for room.
+            better layout were asked for, a rollout went on that waits for room, or tasks made way.
     """
 
     def __init__(self, loop: SimulatorLoop, trace: Trace) -> None:
@@ -79,6 +90,7 @@ class Judge:
         self._gates = Gates(self.state)
         self._moves = Moves(self.state)
         self._runs = Runs(self.state)
+        self._neighbours = Neighbours(self.state)
         self._takings = Takings(self.state, self.rollouts, lambda: self._loop.now)
         self.sessions: dict[NodeId, Session] = {}
         self.managers: dict[ManagerId, Manager] = {}
@@ -96,6 +108,7 @@ class Judge:
         self._node_of: dict[TaskId, NodeId] = {}  # every task that ever was bound
         self._ended_at: dict[TaskId, float] = {}  # when it was asked to end
         self._running: dict[TaskId, Engine] = {}
+        self._fenced: dict[TaskId, None] = {}
         self._places: dict[TaskId, Place] = {}
         self._services: dict[tuple[str, Revision], ServiceSpec] = {}
         self._nodes: dict[tuple[str, Revision], NodeSpec] = {}
@@ -131,10 +144,10 @@ class Judge:
         steps: list[Step] = []
         names: list[Name] = []
         leads = False
-        told: set[str] = set()
+        told: dict[str, str] = {}
         for event in commit.events:
             if event.key.startswith(keys.JOURNAL):
-                told |= {each.id for each in _told(event)}
+                told |= {each.id: each.why for each in _told(event)}
                 continue
             kind, rest = keys.split(event.key)
             if kind == "leader":
@@ -150,20 +163,32 @@ class Judge:
                 leads = leads or _is_the_leaders(step)
         if steps or names:
             self.decisions += any(map(_is_decided, steps))
-            self.found_all(invariants.after(self.state, steps, names))
+            self.found_all(self._as_known_here(invariants.after(self.state, steps, names)))
             for step in steps:
                 self._gates.note(step)
             self.found_all(self._gates.breaches(steps))
-            self.found_all(self._moves.breaches(steps))
-            self.found_all(self._takings.breaches(steps))
+            preempted = {key for key, why in told.items() if why.startswith(PREEMPTED)}
+            self.rounds += bool(preempted)
+            self.found_all(self._moves.breaches(steps, preempted))
+            self.found_all(self._takings.breaches(steps, preempted))
             self.found_all(self._runs.breaches(steps))
             self.found_all(self._released_in_time(steps))
             self.found_all(self._not_busy(steps))
             self.found_all(self._ends_are_true(steps))
             self.found_all(self._specs_have_one_owner(commit, steps))
-            self.found_all(_is_all_told(steps, told))
+            self.found_all(_is_all_told(steps, told.keys()))
         if leads:
             self.found_all(self._leader_leads(commit, leader))
+
+    def _as_known_here(self, breaches: Iterable[Breach]) -> Iterator[Breach]:
+        """Make certain what only who knows all that happened can tell."""
+        for breach in breaches:
+            if breach.invariant == "I6" and not breach.certain:
+                task_id = TaskId(breach.objects[0])
+                if not self._neighbours.are_believed(task_id, self._loop.now):
+                    yield dataclasses.replace(breach, certain=True)
+            else:
+                yield breach
 
     def _take_leader(self, event: Event, commit: Commit) -> None:
         if isinstance(event, Changed):
@@ -209,10 +234,13 @@ class Judge:
         return Step(old, step.new)
 
     def _remember(self, step: Step) -> None:
+        self._neighbours.note(step, self._loop.now)
         match step.new:
             case Task() as task:
                 if occupies(task):
                     self._node_of[task.id] = task.node_id
+                if not isinstance(step.old, Task) and self._is_fenced(task):
+                    self._fenced[task.id] = None
                 self._places.setdefault(task.id, Place.of(task))
                 if task.desired_state > TaskState.RUNNING:
                     self._ended_at.setdefault(task.id, self._loop.now)
@@ -223,6 +251,8 @@ class Judge:
                 self._services[service.id, service.version] = service.spec
             case Node() as node:
                 self._nodes[node.id, node.version] = node.spec
+            case None if isinstance(step.old, Node):
+                self._believe_gone(step.old)
             case Cluster() as cluster:
                 before = self.cluster.moves if self.cluster is not None else ()
                 self.rounds += not set(asked_moves(cluster.moves)) <= set(asked_moves(before))
@@ -378,6 +408,35 @@ class Judge:
             text = f"{container.name} was started on {engine.host} though it runs on {other.host}"
             self.found(Breach("I10", (task_id, node_id), text))
         self._running[task_id] = engine
+        self._loop.at(self._loop.now + GUARD_SECONDS, self._never_twice, task_id)
+
+    def _never_twice(self, task_id: TaskId) -> None:
+        """I2: a fenced task has ended before another of its place runs, whatever was cut or killed."""
+        place = self._places[task_id]
+        beside = [other for other in self._running if self._places[other] == place]
+        if task_id not in beside or len(beside) == 1:
+            return
+        made = list(self._places)
+        for earlier, later in itertools.pairwise(sorted(beside, key=made.index)):
+            if earlier in self._fenced and not self._was_asked_for(later):
+                one, other = (f"{each} on {self._running[each].host}" for each in (earlier, later))
+                self.found(Breach("I2", (earlier, later), f"fenced, {one} runs beside {other}"))
+
+    def _was_asked_for(self, task_id: TaskId) -> bool:
+        """Tell whether a task starts first: then the service is not fenced any more."""
+        task = self.state.tasks.get(task_id)
+        return task is not None and task.start_first
+
+    def _is_fenced(self, task: Task) -> bool:
+        version = self.state.versions.get((task.service_id, task.spec_version))
+        policy = version.spec.task.lost_node.policy if version else LostNodePolicy.REPLACE
+        return policy is LostNodePolicy.FENCE
+
+    def _believe_gone(self, node: Node) -> None:
+        """Take an operator's word that nothing runs on a node that was removed."""
+        for task_id, node_id in self._node_of.items():
+            if node_id == node.id:
+                self._fenced.pop(task_id, None)
 
     def ended(self, engine: Engine, container: Container) -> None:
         text = f"{container.name} has ended with {container.exit_code}"
@@ -401,7 +460,7 @@ class Judge:
             or task.status.state.finished
             or task.node_id != node_id
             or container.health is Health.UNHEALTHY
-            or engine.has_given_up(container.task_id)
+            or engine.may_stop(container)
         ):
             return
         text = (

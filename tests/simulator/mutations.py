@@ -12,8 +12,10 @@ from unittest import mock
 
 import msgspec
 
+from agent import guard
 from agent import reconciler as agent_reconciler
 from agent.assignments import AssignmentSet
+from agent.heartbeats import Heartbeats
 from agent.observed import Observed
 from agent.outbox import Outbox
 from agent.session import Session as AgentSession
@@ -29,7 +31,7 @@ from manager.dispatch import statuses
 from manager.dispatch.assignments import Assignments
 from manager.election import Leadership
 from manager.membership import HeldLease
-from manager.reconcilers import jobs, leaving, loop, nodes, reaper, restart
+from manager.reconcilers import jobs, leaving, loop, lost, nodes, reaper, restart, scheduling
 from manager.reconcilers.jobs import runs
 from manager.reconcilers.services import rollout, tasks, turns
 from manager.reconcilers.services.places import Stand
@@ -294,19 +296,33 @@ def waits_by_the_wall_clock() -> Sequence[Patch]:
 
 
 def delays_by_the_wall_clock() -> Sequence[Patch]:
-    """A delay that was set by a clock that is ahead is given up, each time anew."""
-
-    def delay_left(facts: Any, task: Task) -> Any:
-        if facts.now < task.created_at - 1.0:
-            return 0.0
-        return task.start_after - facts.now
-
-    return ((tasks, "delay_left", delay_left),)
+    """When a task may start is what its record says, whatever clock that was written by."""
+    return ((tasks, "delay_left", lambda facts, task: task.start_after - facts.now),)
 
 
 def due_times_forgotten() -> Sequence[Patch]:
     """What is due is decided by today's clock alone, also where another was ahead before."""
     return ((runs, "CLOCK_ERROR_SECONDS_MAX", 0.0),)
+
+
+def fenced_given_up_at_once() -> Sequence[Patch]:
+    """A fenced task is replaced as soon as its node is down, while it may still run there."""
+    return ((lost, "fence_seconds", lambda _: 0.0),)
+
+
+def leases_ask_nobody() -> Sequence[Patch]:
+    """A lease begins, and the next heartbeat comes when it would have come anyway."""
+    return ((Heartbeats, "_hurry", lambda _: None),)
+
+
+def guard_sleeps() -> Sequence[Patch]:
+    """Nobody kills what an agent that is stopped does not stop."""
+    return ((guard, "overdue", lambda *_: []),)
+
+
+def preempts_beyond_budgets() -> Sequence[Patch]:
+    """Who makes way is not asked whether enough of it is left."""
+    return ((scheduling, "allowance", lambda *_: 1_000),)
 
 
 def budget_counts_nobody() -> Sequence[Patch]:
@@ -556,13 +572,13 @@ MUTATIONS: Sequence[Mutation] = (
         "stop-by-wall-clock",
         "a predecessor's time to stop goes by the wall clock",
         waits_by_the_wall_clock,
-        ("I2",),
+        ("I2", "I13"),
     ),
     Mutation(
         "delay-by-wall-clock",
         "a restart's delay goes by the wall clock",
         delays_by_the_wall_clock,
-        ("I17",),
+        ("I13", "I17"),
     ),
     Mutation(
         "drain-leaves",
@@ -583,6 +599,27 @@ MUTATIONS: Sequence[Mutation] = (
         last_good_task_not_spared,
         ("I7",),
         seed=2,
+    ),
+    Mutation(
+        "fence-at-once",
+        "a fenced task is replaced at once",
+        fenced_given_up_at_once,
+        ("I2",),
+    ),
+    Mutation(
+        "lease-unasked",
+        "a lease that begins asks for no manager's word",
+        leases_ask_nobody,
+        ("I13", "I17"),
+    ),
+    Mutation(
+        "guard-sleeps", "a stopped agent's containers outlive their lease", guard_sleeps, ("I2",)
+    ),
+    Mutation(
+        "preempts-too-many",
+        "preemption heeds no budget",
+        preempts_beyond_budgets,
+        ("I8",),
     ),
     Mutation("paused-goes-on", "a paused rollout goes on", paused_rollout_goes_on, ("I7",), seed=6),
     Mutation(

@@ -28,6 +28,12 @@ _AVAILABILITIES = {
     Availability.DRAIN: types_pb2.AVAILABILITY_DRAIN,
 }
 
+_ACTIONS = {
+    "pause": pb.ROLLOUT_ACTION_PAUSE,
+    "resume": pb.ROLLOUT_ACTION_RESUME,
+    "promote": pb.ROLLOUT_ACTION_PROMOTE,
+}
+
 # A manager refuses what cannot be now; these say that it is broken.
 _DEFECTS = (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.UNIMPLEMENTED)
 
@@ -110,6 +116,16 @@ class Operators:
         answer = await stub.ScaleServices(request, timeout=PATIENCE_SECONDS)
         for service in answer.services:
             self._receipt(service)
+
+    async def _steer(self, stub: Any, *, name: str, action: str) -> None:
+        request = pb.SteerRolloutRequest(service=name, action=_ACTIONS[action])
+        self._receipt((await stub.SteerRollout(request, timeout=PATIENCE_SECONDS)).service)
+
+    async def _rollback(self, stub: Any, *, name: str) -> None:
+        request = pb.RollbackServicesRequest(wishes=[pb.RollbackWish(service=name)])
+        answer = await stub.RollbackServices(request, timeout=PATIENCE_SECONDS)
+        for each in answer.services:
+            self._receipt(each.service)
 
     async def _run_job(self, stub: Any, *, name: str) -> None:
         request = pb.RunJobRequest(service=name)

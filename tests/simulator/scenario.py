@@ -15,6 +15,8 @@ from tests.simulator.workload import PROGRAMS, Wish
 
 LOOK_SECONDS = 0.05
 
+ROOMY = (2, 4, 8)  # CPUs of hosts that have room for all
+
 # Longer than anything takes here that is not wrong: a task that ended early waits before the next.
 PATIENCE_SECONDS = 240.0
 
@@ -29,7 +31,7 @@ class Scenario(Simulation):
     """
 
     def __init__(self, script: Script, *, agents: int = 4, seed: int = 1) -> None:
-        super().__init__(seed, Scale(managers=3, agents=agents), storms=())
+        super().__init__(seed, Scale(managers=3, agents=agents, cpus=ROOMY), storms=())
         self.fewest = 0
         self._script = script
         self._followed = ""

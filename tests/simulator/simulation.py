@@ -16,7 +16,7 @@ from agent.settings import AgentSettings
 from cluster import lifecycle
 from cluster.ids import IdSource
 from cluster.invariants import Breach
-from cluster.model import ClusterSpec, NodeId, NodeState, Rebalancing, Task
+from cluster.model import ClusterSpec, LostNodePolicy, NodeId, NodeState, Rebalancing, Task
 from manager.reconcilers.nodes import BEATS_MISSED_MAX
 from manager.store.interface import LeaseId
 from tests.fakes.runtime import Program
@@ -24,7 +24,7 @@ from tests.simulator.calm import unfinished
 from tests.simulator.engine import Engine
 from tests.simulator.faults import Faults
 from tests.simulator.hosts import AgentStation, ManagerStation, World
-from tests.simulator.incidents import SERVICES, Drawer, Incident, service_name
+from tests.simulator.incidents import Drawer, Incident
 from tests.simulator.operators import Operators
 from tests.simulator.trace import TraceEvent
 from tests.simulator.workload import (
@@ -32,10 +32,12 @@ from tests.simulator.workload import (
     BATCHES,
     IMAGES,
     PROGRAMS,
+    SERVICES,
     WELL,
     ZONES,
     drawn,
     host_info,
+    service_name,
 )
 
 HOUR = 3600.0
@@ -64,6 +66,10 @@ LOST_SLACK_SECONDS = 16.0
 # goes wrong goes wrong at any pace.
 PERIODS_SECONDS = (1.0, 5.0, 5.0, 10.0, 10.0, 20.0, 20.0)
 
+# Of what sizes a cluster's hosts are. On small ones there is not room for all: tasks wait, and make
+# way for others.
+CPUS = ((2, 4, 8), (2, 4, 8), (1,), (1, 2))
+
 # How clusters better their layout by themselves; most do not.
 REBALANCINGS = (
     *(3 * [Rebalancing()]),
@@ -83,11 +89,16 @@ HEALED = {
 
 @dataclass(frozen=True)
 class Scale:
-    """How large the cluster is, and for how long it runs."""
+    """How large the cluster is, and for how long it runs.
+
+    Attributes:
+        cpus: of each host one of these numbers; none: as is drawn.
+    """
 
     managers: int = 3
     agents: int = 20
     hours: float = 1.0
+    cpus: tuple[int, ...] = ()
 
 
 @dataclass
@@ -161,6 +172,7 @@ class Simulation:
         self._calms: list[float] = []
         self._begun = 0
         self._period_seconds = 1.0
+        self._cpus = scale.cpus or world.source("cpus").choice(CPUS)
         self.managers = {host: ManagerStation(world, host) for host in _names("m", scale.managers)}
         addresses = tuple(manager.address for manager in self.managers.values())
         self.agents = {
@@ -215,7 +227,7 @@ class Simulation:
                 world.judge,
                 programs=HEALED,
                 registry={*IMAGES, ABSENT},
-                info=host_info(host, source),
+                info=host_info(host, source, cpus=self._cpus),
                 clock=station.wall,
             )
 
@@ -307,13 +319,20 @@ class Simulation:
             world.judge.found(Breach("I13", (agent.node_id,), text))
         for task_id in bound:
             task = state.tasks.get(task_id)
-            if task is not None and lifecycle.live(task) and not self._is_global(task):
+            if task is not None and lifecycle.live(task) and not self._may_wait(task):
                 text = f"{agent.host} lost power long ago, and {state.called(task)} is to run there"
                 world.judge.found(Breach("I13", (task_id, agent.node_id), text))
         agent.power_on()
 
-    def _is_global(self, task: Task) -> bool:
-        return not task.slot
+    def _may_wait(self, task: Task) -> bool:
+        """Tell whether a task on a lost node is not given up at once."""
+        judge = self.world.judge
+        own = judge.state.versions.get((task.service_id, task.spec_version))
+        service = judge.state.services.get(task.service_id)
+        specs = [each.spec for each in (own, service) if each is not None]
+        is_global = not task.slot
+        at_once = LostNodePolicy.REPLACE
+        return is_global or any(spec.task.lost_node.policy is not at_once for spec in specs)
 
     async def _quiet(self) -> None:
         """Require that nothing more is decided, once nothing new has begun for a while."""

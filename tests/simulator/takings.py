@@ -9,7 +9,7 @@ as one that it may have gone by.
 Of moves, and of what an operator takes away by asking for fewer replicas, other rules hold.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,8 +66,13 @@ class Takings:
             *(self._replaced, self._runs, self._open, self._bases, self._longest),
         )
 
-    def breaches(self, steps: Iterable[Step]) -> Iterator[Breach]:
-        """Take the steps of a transaction; yield the stops that were not the rollout's to make."""
+    def breaches(self, steps: Iterable[Step], preempted: Container[str] = ()) -> Iterator[Breach]:
+        """Take the steps of a transaction; yield the stops that were not the rollout's to make.
+
+        Args:
+            steps: what it did.
+            preempted: tasks that it stopped for the sake of others.
+        """
         stopped: list[Task] = []
         for old, new in steps:
             match old, new:
@@ -85,7 +90,8 @@ class Takings:
                 case Task() | None, Task():
                     self._made_at.setdefault(new.id, self._now())
                     self._note(new)
-                    if old is not None and serves(old) and _is_stopped(new) and not old.moving:
+                    was_serving = old is not None and serves(old) and not old.moving
+                    if was_serving and _is_stopped(new) and new.id not in preempted:
                         stopped.append(new)
         for task in stopped:
             yield from self._stop(task)

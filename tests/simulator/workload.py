@@ -1,18 +1,22 @@
 """What runs in a simulated cluster: programs, and the services that use them."""
 
 import random
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 
 import msgspec
 
 from agent.runtime.interface import EngineInfo, Health
 from cluster.model import (
+    Affinity,
     Concurrency,
     ContainerSpec,
     Dependency,
     DependencyCondition,
+    DisruptionBudget,
     FailureAction,
     JobSpec,
+    LostNode,
+    LostNodePolicy,
     NetworkAttachment,
     Placement,
     Platform,
@@ -63,8 +67,17 @@ IMAGES = tuple(map(str, PROGRAMS))
 STEADY = ("web", "web", "checked", "checked", "slow", "stubborn")
 UNSTEADY = ("flaky", "ill", "broken", ABSENT)
 
+# Of the names that operators give to services of no stack.
+SERVICES = 10
+
 REPLICAS_MAX = 10
 GRACE_SECONDS = (2.0, 10.0)
+
+GANGS = ("g0", "g1")
+
+# What becomes of a service's tasks whose node is lost, and how long its lease or patience may be.
+LOST_NODE = (*(7 * ["replace"]), "wait", "fence", "fence")
+LOST_SECONDS = (10.0, 20.0)
 
 
 class Wish(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,8 +86,16 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         number: raised by an update that changes nothing else.
         delay_seconds, turn_seconds: before a restart; between one place and the next in an update.
+        priority, preempts: who is placed first, and whether others make way.
+        budget: how many of its tasks may be taken away for the sake of others; negative: a quarter.
+        gang: with the others of that name it is placed together or not at all.
+        canary, promote_seconds: places updated first, and when the others follow by themselves.
+        ratio: of failures that an update bears.
+        near, apart_by: a service whose tasks its own must be near; what they share with none of
+            their own kin.
         port: published on the host; 0: none.
         is_job: one of so many completions as ``replicas``.
+        lost_node, lost_seconds: what becomes of tasks whose node is lost; in which time.
         retries: of each completion of a job.
         cron, concurrency: when a job runs by itself, and whether its runs may overlap.
         needs, condition_needed: a service of the same stack that it depends on, and how.
@@ -88,6 +109,8 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     cpus: float = 0.1
     memory_mib: int = 64
     zone: str = ""
+    near: str = ""
+    apart_by: str = ""
     port: int = 0
     per_node: int = 0
     network: bool = False
@@ -97,8 +120,17 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     monitor_seconds: float = 5.0
     delay_seconds: float = 0.0
     turn_seconds: float = 0.0
+    priority: int = 0
+    preempts: bool = False
+    budget: int = -1
+    gang: str = ""
+    canary: int = 0
+    promote_seconds: float = 0.0
+    ratio: float = 0.0
     condition: str = "any"
     grace_seconds: float = 10.0
+    lost_node: str = "replace"
+    lost_seconds: float = 0.0
     number: int = 0
     is_job: bool = False
     at_a_time: int = 0
@@ -117,12 +149,19 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
             replicas=1 if self.is_job else self.replicas,
             job=self._job() if self.is_job else JobSpec(),
             depends_on=self._depends_on(),
+            priority=self.priority,
+            preempts=self.preempts,
+            budget=DisruptionBudget(self.budget if self.budget >= 0 else None),
+            gang=self.gang,
             update=UpdateConfig(
                 parallelism=self.parallelism,
                 order=UpdateOrder.START_FIRST if self.start_first else UpdateOrder.STOP_FIRST,
                 failure_action=FailureAction(self.failure_action),
                 monitor_seconds=self.monitor_seconds,
                 delay_seconds=self.turn_seconds,
+                canary=self.canary,
+                promote_after_seconds=self.promote_seconds,
+                max_failure_ratio=self.ratio,
             ),
             task=TaskSpec(
                 container=ContainerSpec(
@@ -141,9 +180,17 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
                 placement=Placement(
                     constraints=(f"node.labels.zone == {self.zone}",) if self.zone else (),
                     max_replicas_per_node=self.per_node,
+                    affinities=self._affinities(name),
                 ),
+                lost_node=LostNode(LostNodePolicy(self.lost_node), self.lost_seconds),
             ),
         )
+
+    def _affinities(self, name: str) -> tuple[Affinity, ...]:
+        near = Affinity(service=self.near)
+        apart = Affinity(service=name, topology=self.apart_by, anti=True)
+        wanted = ((near, self.near), (apart, self.apart_by))
+        return tuple(affinity for affinity, is_wanted in wanted if is_wanted)
 
     def _mode(self) -> ServiceMode:
         if self.is_job:
@@ -166,31 +213,53 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
         return (Dependency(service=f"{self.stack}_{self.needs}", condition=condition),)
 
 
+def service_name(number: int) -> str:
+    """Return a name that cannot be the beginning of an id."""
+    return f"svc-{number}"
+
+
 def drawn(source: random.Random, name: str, *, stack: str = "", steady: bool = False) -> Wish:
     """Return a service of any kind."""
     program = source.choice(STEADY)
     if not steady and source.random() < 0.15:
         program = source.choice((*UNSTEADY, "job"))
     is_global = source.random() < 0.1
+    lost_node = source.choice(LOST_NODE) if not is_global else "replace"
+    is_fenced = lost_node == "fence"
+    replicas = source.randint(1, REPLICAS_MAX)
+    canary = source.randint(1, min(2, replicas)) if source.random() < 0.2 else 0
+    priority = source.choice((0, 0, 0, 0, 1, 2))
+    gang = source.choice(GANGS) if not is_global and source.random() < 0.1 else ""
     return Wish(
         name=name,
         stack=stack,
         program=program,
-        replicas=source.randint(1, REPLICAS_MAX),
+        replicas=replicas,
         is_global=is_global,
         cpus=source.choice((0.0, 0.1, 0.25, 0.5)),
         memory_mib=source.choice((0, 64, 256)),
         zone=source.choice(ZONES) if source.random() < 0.15 else "",
+        near=service_name(source.randrange(SERVICES)) if source.random() < 0.07 else "",
+        apart_by=source.choice(("node.id", "node.labels.zone")) if source.random() < 0.07 else "",
         port=0 if is_global or source.random() < 0.8 else source.randint(8000, 8003),
         per_node=source.choice((0, 0, 0, 2, 3)),
         network=source.random() < 0.2,
         parallelism=source.choice((0, 1, 1, 2, 4)),
-        start_first=not is_global and source.random() < 0.3,
+        start_first=not is_global and not is_fenced and source.random() < 0.3,
         failure_action=source.choice(("pause", "continue", "rollback")),
         monitor_seconds=source.choice((0.0, 5.0, 20.0)),
         delay_seconds=source.choice((0.0, 0.0, 5.0)),
         condition="on-failure" if program == "job" else "any",
-        grace_seconds=source.choice(GRACE_SECONDS),
+        priority=priority,
+        preempts=priority > 0 and source.random() < 0.7,
+        budget=source.choice((-1, -1, -1, 0, 1, 2)),
+        gang=f"{stack}_{gang}" if gang and stack else gang,
+        canary=0 if is_global else canary,
+        promote_seconds=source.choice((0.0, 10.0, 30.0)) if canary and not is_global else 0.0,
+        ratio=source.choice((0.0, 0.0, 0.0, 0.5)),
+        grace_seconds=2.0 if is_fenced else source.choice(GRACE_SECONDS),
+        lost_node=lost_node,
+        lost_seconds=source.choice(LOST_SECONDS) if lost_node != "replace" else 0.0,
     )
 
 
@@ -257,13 +326,13 @@ def tick_name(concurrency: str) -> str:
     return f"tick-{concurrency}"
 
 
-def host_info(name: str, source: random.Random) -> EngineInfo:
-    """Return one of the kinds of hosts that there are."""
+def host_info(name: str, source: random.Random, *, cpus: Sequence[int]) -> EngineInfo:
+    """Return one of the kinds of hosts that there are, with one of these numbers of CPUs."""
     return EngineInfo(
         hostname=name,
         platform=Platform(os="linux", architecture="amd64"),
         capacity=Resources(
-            cpu_nanos=source.choice((2, 4, 8)) * CPU, memory_bytes=source.choice((4, 8)) * GIB
+            cpu_nanos=source.choice(cpus) * CPU, memory_bytes=source.choice((4, 8)) * GIB
         ),
         version="20.10.24",
         labels={},

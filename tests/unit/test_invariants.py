@@ -626,9 +626,10 @@ def test_company_is_kept_and_avoided(affinity: Affinity, zones: dict[str, str], 
     state = well(*service("new", placement=Placement(affinities=(affinity,))))
     for name, zone in zones.items():
         state.put(node(name, spec=NodeSpec(labels={"zone": zone})))
-    found = told(bind(state))
+    found = bind(state)
     assert len(found) == bool(said), found
-    assert all(said in text and text.startswith("I6: ") for text in found)
+    assert all(said in breach.text and breach.invariant == "I6" for breach in found)
+    assert all(breach.certain is affinity.anti for breach in found), "who was near may have ended"
 
 
 def test_who_must_be_apart_from_others_is_not_joined_by_them() -> None:
@@ -649,8 +650,10 @@ def test_who_must_be_apart_from_others_is_not_joined_by_them() -> None:
 def test_who_must_be_near_its_own_begins_anywhere_and_then_keeps_to_it() -> None:
     state = well(*service("new", placement=Placement(affinities=(Affinity(service="new"),))))
     state.put(task("other", of="new", slot=2, on="n2"))
-    (breach,) = told(bind(state))
-    assert "no task of new is near by node.id" in breach
+    (breach,) = bind(state)
+    assert "no task of new is near by node.id" in breach.text
+    state.put(task("other", of="new", slot=2, on="n9"))
+    assert bind(state) == [], "the node of the other was removed"
 
 
 def test_a_node_that_does_not_exist_takes_nothing() -> None:

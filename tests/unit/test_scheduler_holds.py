@@ -1,11 +1,12 @@
 """Room that is set aside for tasks that wait, and whom several of them have stopped at once."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import pytest
 
 from cluster.constraints import NodeFacts
-from cluster.model import NodeId, ServiceId, TaskId
+from cluster.model import Affinity, NodeId, ServiceId, TaskId
 from cluster.resources import Resources
 from scheduler import Demand, HostPort, NodeSnapshot, PendingTask, Plan, Snapshot, group, place
 
@@ -118,6 +119,15 @@ def test_each_task_of_a_class_has_its_own_victims_and_they_are_in_its_hold() -> 
     assert plan.evictions == {"x": "urgent1", "y": "urgent2"}
     assert [hold.victims for hold in plan.holds] == [("x",), ("y",)]
     assert [unplaced.making_room for unplaced in plan.unplaced] == [("a",)]
+
+
+def test_nobody_is_stopped_for_the_sake_of_a_task_that_must_be_near_it() -> None:
+    near = replace(URGENT, affinities=(Affinity("base"),))
+    base = replace(runs("base", 4, max_unavailable=9), service="base")
+    nodes = [node("a", {"b1": base, "b2": base}), node("b", {"b3": base, "x": runs("x", 4)})]
+    assert evicted(nodes, 1, near) == {"x": "urgent1"}
+    assert evicted(nodes[:1], 1, near) == {}
+    assert evicted(nodes[:1], 1, replace(near, affinities=(Affinity("base", weight=1),)))
 
 
 def test_a_budget_is_spent_once_in_a_pass() -> None:

@@ -3,8 +3,10 @@
 from typing import TypeVar
 
 import msgspec
+import pytest
 
 from cluster.model import (
+    Affinity,
     Autoscale,
     Cluster,
     ClusterId,
@@ -19,6 +21,7 @@ from cluster.model import (
     NodeState,
     NodeStatus,
     Object,
+    Placement,
     Scaling,
     Service,
     ServiceId,
@@ -34,9 +37,10 @@ from cluster.model import (
 )
 from cluster.resources import Resources
 from manager import records
-from manager.reconcilers.scheduling import CLUSTER, SchedulingReconciler
+from manager.committer import GUARDS_MAX
+from manager.reconcilers.scheduling import CLUSTER, TOGETHER_MAX, SchedulingReconciler
 from manager.store.interface import KeyValue, Listing
-from manager.view import View
+from manager.view import Change, View
 
 T = TypeVar("T", bound=Object)
 
@@ -63,10 +67,11 @@ def service(name: str, replicas: int = 1, cpu: int = 1, **fields: object) -> lis
     """Return a service, its version, and its waiting tasks."""
     container = ContainerSpec(image="i", mounts=fields.pop("mounts", ()))  # type: ignore[arg-type]
     gpus = fields.pop("gpus", 0)
+    placement = fields.pop("placement", Placement())
     reserved = Resources(cpu_nanos=cpu, generic={"gpu": gpus} if gpus else {})  # type: ignore[dict-item]
     spec = ServiceSpec(
         name=name,
-        task=TaskSpec(container=container, reservations=reserved),
+        task=TaskSpec(container=container, reservations=reserved, placement=placement),  # type: ignore[arg-type]
         replicas=replicas,
         **fields,  # type: ignore[arg-type]
     )
@@ -135,12 +140,22 @@ def test_a_volumes_home_is_written_with_the_first_task_that_needs_it() -> None:
 def test_a_gang_is_bound_in_one_change_and_only_when_all_its_tasks_are_there() -> None:
     gang = [*service("a", 2, gang="g"), *service("b", 1, gang="g")]
     (change,) = reconciler(*gang).plan(CLUSTER, 100.0).changes
-    assert {each.id for each in change.save if isinstance(each, Task)} == {"a.1", "a.2", "b.1"}
+    bound = [each for each in change.save if isinstance(each, Task)]
+    assert {each.id for each in bound} == {"a.1", "a.2", "b.1"}
+    nodes = {each.id for each in change.expect if isinstance(each, Node)}
+    assert nodes == {each.node_id for each in bound}, "they may have been closed meanwhile"
     (waiting,) = saved(
         reconciler(*[each for each in gang if getattr(each, "id", "") != "a.2"][:3]), Task
     )
     assert waiting.status.state is TaskState.PENDING
     assert waiting.status.error == "waits until all of gang g is there"
+
+
+def test_a_gang_of_any_size_is_bound_in_transactions_that_the_store_takes() -> None:
+    gang = service("a", 3 * TOGETHER_MAX, cpu=0, gang="g")
+    changes = reconciler(*gang).plan(CLUSTER, 100.0).changes
+    assert [len(change.save) for change in changes] == 3 * [TOGETHER_MAX]
+    assert all(len(change.guards()) <= GUARDS_MAX for change in changes)
 
 
 SCALE = Autoscale(min_replicas=1, max_replicas=9, cpu_percent=50)
@@ -190,3 +205,45 @@ def test_of_a_service_that_scales_itself_is_missing_what_it_shall_have() -> None
     wants_two = Scaling(service_id=ServiceId("low"), replicas=2)
     (left,) = saved(reconciler(*low, *other, *high, wants_two), Task)
     assert left.id == "high.1"
+
+
+# --- when to look again (I17) ---------------------------------------------------------------------
+
+
+def stands(task: Task, state: TaskState) -> Task:
+    return msgspec.structs.replace(task, node_id=NodeId("n1"), status=TaskStatus(state=state))
+
+
+def news_of_another(waiting: list[Object], before: TaskState, after: TaskState) -> bool:
+    """Tell whether a waiting service's tasks are looked at again as a task of another goes on."""
+    other = service("other")
+    (task,) = [each for each in other if isinstance(each, Task)]
+    old = stands(task, before)
+    scheduling = reconciler(*waiting, *other[:2], old)
+    return list(scheduling.concerned(Change(old, stands(task, after)))) == [CLUSTER]
+
+
+HUGE = 1_000  # CPUs: more than there are
+
+
+@pytest.mark.parametrize("preempts", [False, True])
+def test_who_preempts_looks_again_when_a_service_can_spare_another_task(*, preempts: bool) -> None:
+    waiting = service("big", cpu=HUGE, priority=1, preempts=preempts)
+    assert news_of_another(waiting, TaskState.STARTING, TaskState.RUNNING) is preempts
+    assert not news_of_another(waiting, TaskState.READY, TaskState.STARTING)
+
+
+@pytest.mark.parametrize("is_near", [False, True])
+def test_who_must_be_near_another_looks_again_when_that_has_a_node(*, is_near: bool) -> None:
+    near = Placement(affinities=(Affinity(service="other"),) if is_near else ())
+    waiting = service("shadow", placement=near)
+    assert news_of_another(waiting, TaskState.PENDING, TaskState.ASSIGNED) is is_near
+
+
+def test_a_gang_is_looked_at_again_when_one_of_its_services_is_made_smaller() -> None:
+    gang = service("a", 2, gang="g")
+    scheduling = reconciler(*gang[:3])  # one of two tasks
+    old = gang[0]
+    assert isinstance(old, Service)
+    new = msgspec.structs.replace(old, spec=msgspec.structs.replace(old.spec, replicas=1))
+    assert list(scheduling.concerned(Change(old, new))) == [CLUSTER]

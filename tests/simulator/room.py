@@ -1,0 +1,95 @@
+"""Who of the tasks that wait could be bound to a node, without breaking a promise."""
+
+import itertools
+
+import msgspec
+
+from cluster import lifecycle
+from cluster.invariants import State
+from cluster.invariants.binding import fits, is_allowed
+from cluster.invariants.nodes import ports_have_one_holder
+from cluster.model import Availability, Node, NodeState, Task, TaskState
+
+
+def is_open(node: Node) -> bool:
+    return node.status.state is NodeState.READY and node.spec.availability is Availability.ACTIVE
+
+
+class Room:
+    """Looks at a state as it stands; to be thrown away with it."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._waiting = [
+            task
+            for task in state.tasks.values()
+            if task.status.state <= TaskState.PENDING and lifecycle.wanted(task)
+        ]
+        self._nodes: dict[tuple[str, int, str], int] = {}
+
+    def is_there_for(self, task: Task) -> bool:
+        """Tell whether *task* should have been bound by now.
+
+        One of a gang is placed with all that wait of it, or not at all. There may be ways to do so that
+        this does not find, and none is asked for where they must be near each other: the scheduler
+        begins with the node that fits the first of them best. What one task lacks still may be set
+        aside for it, a node for each.
+        """
+        gang = self._gang(task)
+        together = [each for each in self._waiting if gang and self._gang(each) == gang]
+        others = [each for each in self._waiting if each not in together]
+        set_aside = sum(not self._nodes_for(other) for other in others)
+        if together:
+            is_hindered = set_aside or any(map(self._must_be_near, together))
+            return not is_hindered and self._is_there_for_all(together)
+        return self._nodes_for(task) > set_aside
+
+    def _nodes_for(self, task: Task) -> int:
+        """Return how many nodes could take *task*; those of one version find room alike."""
+        kin = task.service_id, task.spec_version, task.node_id
+        if kin not in self._nodes:
+            taken = (self._is_taken(task, node) for node in self._nodes_open_to(task))
+            self._nodes[kin] = sum(taken)
+            self._state.put(task)
+        return self._nodes[kin]
+
+    def _is_there_for_all(self, tasks: list[Task]) -> bool:
+        """Tell whether they find room one after the other, each on the first node that has some."""
+        try:
+            return all(
+                any(self._is_taken(task, node) for node in self._nodes_open_to(task))
+                for task in tasks
+            )
+        finally:
+            for task in tasks:
+                self._state.put(task)
+
+    def _nodes_open_to(self, task: Task) -> list[Node]:
+        nodes = filter(is_open, self._state.nodes.values())
+        return [node for node in nodes if not task.node_id or node.id == task.node_id]
+
+    def _is_taken(self, task: Task, node: Node) -> bool:
+        """Bind *task* to *node*; tell whether no promise is broken, else take it back."""
+        state = self._state
+        status = msgspec.structs.replace(task.status, state=TaskState.ASSIGNED)
+        bound = msgspec.structs.replace(
+            task, node_id=node.id, status=status, version=max(task.version, node.version)
+        )
+        state.put(bound)
+        breaches = itertools.chain(
+            fits(state, bound), is_allowed(state, bound), ports_have_one_holder(state, node.id)
+        )
+        is_taken = next(breaches, None) is None
+        if not is_taken:
+            state.put(task)
+        return is_taken
+
+    def _must_be_near(self, task: Task) -> bool:
+        spec = self._state.spec_of(task)
+        return spec is not None and any(
+            not affinity.anti and not affinity.weight for affinity in spec.placement.affinities
+        )
+
+    def _gang(self, task: Task) -> str:
+        version = self._state.versions.get((task.service_id, task.spec_version))
+        return version.spec.gang if version else ""
