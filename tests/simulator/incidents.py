@@ -352,7 +352,12 @@ def remove_shop(draw: Drawer) -> Incident:
 
 def set_node(draw: Drawer) -> Incident:
     availability = draw.source.choice(("active", "active", "drain", "pause"))
-    return draw.ask("set_node", node=draw.agent(), availability=availability)
+    deadline = draw.source.choice((0.0, 0.0, 20.0)) if availability == "drain" else 0.0
+    return draw.ask("set_node", node=draw.agent(), availability=availability, deadline=deadline)
+
+
+def limit_node(draw: Drawer) -> Incident:
+    return draw.ask("limit_node", node=draw.agent(), slots=draw.source.choice((0, 0, 1, 3)))
 
 
 def label_node(draw: Drawer) -> Incident:
@@ -411,6 +416,7 @@ KINDS: Sequence[tuple[Draw, float]] = (
     (steer_tick, 3),
     (set_node, 5),
     (label_node, 2),
+    (limit_node, 1.5),
     (remove_node, 1.5),
     (rebalance, 3),
 )

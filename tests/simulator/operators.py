@@ -163,15 +163,23 @@ class Operators:
 
     # --- nodes ---
 
-    async def _set_node(self, stub: Any, *, node: str, availability: str) -> None:
+    async def _set_node(
+        self, stub: Any, *, node: str, availability: str, deadline: float = 0.0
+    ) -> None:
         request = pb.UpdateNodeRequest(
-            node=node, availability=_AVAILABILITIES[Availability(availability)]
+            node=node,
+            availability=_AVAILABILITIES[Availability(availability)],
+            drain_deadline_seconds=deadline,
         )
-        answer = await stub.UpdateNode(request, timeout=PATIENCE_SECONDS)
-        self._judge.acknowledged_node(codec.from_wire(answer.node, Node))
+        await self._change_node(stub, request)
 
     async def _label_node(self, stub: Any, *, node: str, zone: str) -> None:
-        request = pb.UpdateNodeRequest(node=node, set_labels={"zone": zone})
+        await self._change_node(stub, pb.UpdateNodeRequest(node=node, set_labels={"zone": zone}))
+
+    async def _limit_node(self, stub: Any, *, node: str, slots: int) -> None:
+        await self._change_node(stub, pb.UpdateNodeRequest(node=node, task_slots=slots))
+
+    async def _change_node(self, stub: Any, request: pb.UpdateNodeRequest) -> None:
         answer = await stub.UpdateNode(request, timeout=PATIENCE_SECONDS)
         self._judge.acknowledged_node(codec.from_wire(answer.node, Node))
 
