@@ -131,6 +131,7 @@ class View:
         self._stack_names: dict[str, StackId] = {}
         self._listeners: list[Listener] = []
         self._waiting: list[tuple[Revision, asyncio.Future[None]]] = []
+        self._causes_up_to: Revision = 0
 
     # --- reading ---
 
@@ -174,6 +175,14 @@ class View:
         future = asyncio.get_running_loop().create_future()
         self._waiting.append((revision, future))
         await future
+
+    async def whole(self) -> None:
+        """Wait until nothing is in the view whose causes may be missing.
+
+        What others wrote, or operators through this manager, may rest on earlier changes. If it
+        is known ahead of the watch, those may still be on their way.
+        """
+        await self.reached(self._causes_up_to)
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
         """Call *listener* with every later batch, at once; return what ends that."""
@@ -234,10 +243,14 @@ class View:
                     changes.append(self._drop(key, revision))
         self._advance(batch.revision, changes)
 
-    def committed(self, revision: Revision, writes: Sequence[Write]) -> None:
+    def committed(
+        self, revision: Revision, writes: Sequence[Write], *, by_operator: bool = False
+    ) -> None:
         """Apply what this manager has just committed, ahead of the watch."""
         if revision <= self.revision:
             return
+        if by_operator:
+            self._causes_up_to = max(self._causes_up_to, revision)
         changes: list[Change | None] = []
         for write in writes:
             if isinstance(write, Delete):
@@ -256,6 +269,7 @@ class View:
         for key, item in current.items():
             if item is not None:
                 changes.append(self._take(item))
+                self._causes_up_to = max(self._causes_up_to, item.mod_revision)
             else:
                 changes.append(self._drop(key, revision))
         self._tell(changes)
@@ -271,6 +285,7 @@ class View:
         if leader is not None:
             self._take(leader)
         self._gone.clear()
+        self._causes_up_to = 0
         self.revision = listing.revision
         changes = []
         for key in dict.fromkeys((*self._objects, *found)):

@@ -169,7 +169,7 @@ class Access:
                     f"{error}; whether the change was made is not known: look before you repeat it"
                 ) from error
             else:
-                self.view.committed(revision, changes.writes)
+                self.view.committed(revision, changes.writes, by_operator=True)
                 log.info(
                     "a request was carried out",
                     extra={"request": changes.request_id, "revision": revision},

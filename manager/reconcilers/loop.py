@@ -109,6 +109,7 @@ class ReconcileLoop:
 
     async def _round(self, keys: Sequence[object]) -> float:
         """Handle *keys*; return for how many seconds was planned."""
+        await self._view.whole()
         now = self._clock.now()
         began_at = self._clock.monotonic()
         planned: list[tuple[object, Plan]] = []

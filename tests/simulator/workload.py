@@ -77,7 +77,7 @@ GANGS = ("g0", "g1")
 
 # What becomes of a service's tasks whose node is lost, and how long its lease or patience may be.
 LOST_NODE = (*(7 * ["replace"]), "wait", "fence", "fence")
-LOST_SECONDS = (10.0, 20.0)
+LOST_SECONDS = (10.0, 20.0, 60.0)
 
 
 class Wish(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,16 +1,18 @@
-"""The reconcilers' loop: how often it plans."""
+"""The reconcilers' loop: how often it plans, and on what."""
 
 import asyncio
 import random
 from collections.abc import Iterable
 
 from cluster.ids import IdSource
-from cluster.model import ManagerId
+from cluster.model import ManagerId, TaskId
+from manager import records
 from manager import view as views
 from manager.committer import Committer, Fence
 from manager.journal.writer import Journal
 from manager.reconcilers.loop import PLANNING_SHARE_MAX, Plan, ReconcileLoop
-from manager.store.interface import KeyValue
+from manager.store import keys
+from manager.store.interface import KeyValue, WatchBatch
 from manager.store.memory import MemoryStore
 from tests.fakes.sites import task
 from tests.fakes.virtual_time import LoopClock, in_virtual_time
@@ -53,13 +55,34 @@ class Large:
         return Plan()
 
 
-@in_virtual_time
-async def test_a_large_service_that_keeps_changing_is_not_looked_at_all_the_time() -> None:
-    clock, view, source = BusyClock(), views.View(), random.Random(1)
+def loop_of(reconciler: "Large", view: views.View, clock: BusyClock) -> ReconcileLoop:
+    source = random.Random(1)
     journal = Journal(view, clock, IdSource(source), ManagerId("m"))
     committer = Committer(MemoryStore(), view, Fence(KeyValue("leader", b"", 1, 1)), journal)
+    return ReconcileLoop(reconciler, view, committer, clock, source)
+
+
+@in_virtual_time
+async def test_nothing_is_decided_on_what_is_known_before_its_causes() -> None:
+    clock, view = BusyClock(), views.View()
     large = Large(clock)
-    loop = asyncio.create_task(ReconcileLoop(large, view, committer, clock, source).run())
+    loop = asyncio.create_task(loop_of(large, view, clock).run())
+    await asyncio.sleep(0)
+    key = keys.task(TaskId("t"))
+    view.learned({key: KeyValue(key, records.encode(task("t")), 7, 7)}, 7)
+    await asyncio.sleep(SECONDS)
+    assert (large.plans, view.revision) == (0, 0)
+    view.watched(WatchBatch(7, []))
+    await asyncio.sleep(SECONDS)
+    assert (large.plans, view.revision) == (1, 7)
+    loop.cancel()
+
+
+@in_virtual_time
+async def test_a_large_service_that_keeps_changing_is_not_looked_at_all_the_time() -> None:
+    clock, view = BusyClock(), views.View()
+    large = Large(clock)
+    loop = asyncio.create_task(loop_of(large, view, clock).run())
     await asyncio.sleep(0)
     changed = views.Batch(1, [views.Change(None, task("t"))])
     for _ in range(round(SECONDS / CHANGE_SECONDS)):

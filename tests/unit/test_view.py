@@ -1,5 +1,6 @@
 """The view: a snapshot, then every change; what we wrote ourselves is not undone by its echo."""
 
+import asyncio
 import random
 
 from hypothesis import given
@@ -96,6 +97,41 @@ def test_an_answer_that_comes_after_the_watch_brings_nothing_back() -> None:
     view.committed(2, [Put(key, records.encode(task("a")))])
     view.learned({key: item(task("a"), 2)}, 2)
     assert not view.tasks
+
+
+async def is_whole(view: View) -> bool:
+    waiting = asyncio.create_task(view.whole())
+    await asyncio.sleep(0)
+    waiting.cancel()
+    return waiting.done()
+
+
+async def test_what_is_known_ahead_of_the_watch_may_lack_its_causes_unless_it_is_our_own() -> None:
+    view = View()
+    view.listed(Listing(1, []))
+    own = [Put(keys.task(TaskId("own")), records.encode(task("own")))]
+    view.committed(3, own)
+    assert await is_whole(view)
+
+    view.learned({keys.task(TaskId("a")): item(task("a"), 5), keys.task(TaskId("b")): None}, 9)
+    assert not await is_whole(view)
+    view.watched(WatchBatch(4, []))
+    assert not await is_whole(view)
+    view.watched(WatchBatch(5, []))
+    assert await is_whole(view)
+
+    view.committed(7, own, by_operator=True)
+    assert not await is_whole(view)
+    view.listed(Listing(7, []))
+    assert await is_whole(view)
+
+
+async def test_nothing_is_waited_for_that_a_restored_store_will_not_bring() -> None:
+    view = View()
+    view.listed(Listing(5, []))
+    view.learned({keys.task(TaskId("a")): item(task("a"), 9)}, 9)
+    view.listed(Listing(2, []))
+    assert await is_whole(view)
 
 
 def test_indexes_follow_their_objects() -> None:
