@@ -155,9 +155,9 @@ def _waits_for_others(
     serving = [place for place, tasks in history.items() if any(map(lifecycle.serves, tasks))]
     wanted = len(history) if service.spec.mode.is_global else service.spec.replicas
     spec = service.spec
+    parallelism = (spec.rollback if service.rolls_back else spec.update).parallelism
     return any(
-        wanted - len(serving)
-        >= (spec.max_unavailable if holder.moving else spec.update.parallelism or wanted)
+        wanted - len(serving) >= (spec.max_unavailable if holder.moving else parallelism or wanted)
         for holder in history[Place.of(task)]
         if lifecycle.serves(holder)
     )
