@@ -238,9 +238,10 @@ class MemoryStore:
             while not self._closed:
                 news.clear()
                 found = self._found(prefix, after)
-                is_empty = isinstance(found, WatchBatch) and not found.events
-                if is_empty and await _told(news, progress_due):
-                    continue
+                if isinstance(found, WatchBatch) and not found.events:
+                    after = max(after, found.revision)
+                    if await _told(news, progress_due):
+                        continue
                 # What was found travels: by the time it is told there may be more.
                 try:
                     await self._trip()
