@@ -189,7 +189,7 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     def _affinities(self, name: str) -> tuple[Affinity, ...]:
         near = Affinity(service=self.near)
         apart = Affinity(service=name, topology=self.apart_by, anti=True)
-        wanted = ((near, self.near), (apart, self.apart_by))
+        wanted = ((near, self.near), (apart, self.apart_by and self.near != name))  # never both
         return tuple(affinity for affinity, is_wanted in wanted if is_wanted)
 
     def _mode(self) -> ServiceMode:
