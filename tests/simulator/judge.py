@@ -11,6 +11,8 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
 
+import msgspec
+
 from agent.runtime import labels
 from agent.runtime.interface import Container, Health
 from cluster import invariants
@@ -59,6 +61,10 @@ from tests.simulator.trace import Trace
 TASKS_A_MINUTE_MAX = 20
 MINUTE_SECONDS = 60.0
 
+# After news of a host, such as which images it has, waiting tasks may say within so long what they
+# lack there.
+TOLD_SECONDS = 1.0
+
 # How the journal's reason begins when a task is stopped for the sake of one of a higher priority.
 PREEMPTED = "it makes room for task"
 
@@ -105,6 +111,7 @@ class Judge:
         self._objects: dict[str, Object] = {}
         self._manager_ids: dict[str, Process] = {}
         self._terms: dict[Process, Revision] = {}
+        self._node_told_at = -TOLD_SECONDS
         self._node_of: dict[TaskId, NodeId] = {}  # every task that ever was bound
         self._ended_at: dict[TaskId, float] = {}  # when it was asked to end
         self._running: dict[TaskId, Engine] = {}
@@ -162,7 +169,7 @@ class Judge:
                 steps.append(step)
                 leads = leads or _is_the_leaders(step)
         if steps or names:
-            self.decisions += any(map(_is_decided, steps))
+            self.decisions += any(map(self._is_decided, steps))
             self.found_all(self._as_known_here(invariants.after(self.state, steps, names)))
             for step in steps:
                 self._gates.note(step)
@@ -189,6 +196,22 @@ class Judge:
                     yield dataclasses.replace(breach, certain=True)
             else:
                 yield breach
+
+    def _is_decided(self, step: Step) -> bool:
+        """Tell whether a step is more than news of a host, and what waiting tasks say of that."""
+        match step:
+            case (Node() as old, Node() as new):
+                self._node_told_at = self._loop.now
+                return (old.spec, old.status) != (new.spec, new.status)
+            case (Task() as old, Task() as new) if (
+                self._loop.now < self._node_told_at + TOLD_SECONDS
+            ):
+                waits = old.status.state is new.status.state is TaskState.PENDING
+                same = msgspec.structs.replace(new, status=old.status, version=old.version)
+                return not waits or same != old
+            case (_, Rollout() as new):
+                return not new.state.settled  # that a version has run well for a while is noted
+        return not isinstance(_either(step), Manager)
 
     def _take_leader(self, event: Event, commit: Commit) -> None:
         if isinstance(event, Changed):
@@ -479,15 +502,6 @@ def _where_made(old: Object | None, new: Object | None) -> Place | None:
             before = old.runs_made if isinstance(old, JobStatus) else 0
             return Place(new.service_id, 0, NO_NODE) if new.runs_made > before else None
     return None
-
-
-def _is_decided(step: Step) -> bool:
-    match step:
-        case (Node() as old, Node() as new):
-            return (old.spec, old.status) != (new.spec, new.status)
-        case (_, Rollout() as new):
-            return not new.state.settled  # that a version has run well for a while is noted
-    return not isinstance(_either(step), Manager)
 
 
 def _told(event: Event) -> Iterator[Told]:
