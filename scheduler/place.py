@@ -313,10 +313,7 @@ def _of_no_service(demand: Demand) -> Demand:
 
 def _seeks_others(demand: Demand) -> bool:
     """Tell whether tasks must be near those of another service."""
-    return any(
-        not each.anti and not each.weight and each.service != demand.service
-        for each in demand.affinities
-    )
+    return any(each.must_be_near and each.service != demand.service for each in demand.affinities)
 
 
 def _service_ids(pending: Sequence[Group]) -> dict[str, tuple[ServiceId, ...]]:

@@ -126,9 +126,7 @@ class Preemption:
             node: which takes it but for lack of room or ports.
             lacks: how much has to be freed.
         """
-        companions = {
-            each.service for each in demand.affinities if not each.anti and not each.weight
-        }
+        companions = {each.service for each in demand.affinities if each.must_be_near}
         members: dict[int, list[TaskId]] = {}
         kinds: dict[int, Kind] = {}
         for task_id, other in node.tasks.items():

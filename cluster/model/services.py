@@ -108,6 +108,11 @@ class Affinity(Value, frozen=True):
     anti: bool = False
     weight: int = 0
 
+    @property
+    def must_be_near(self) -> bool:
+        """Whether no node will do that has none of the service's tasks near."""
+        return not self.anti and not self.weight
+
 
 class Preferred(Value, frozen=True):
     """A constraint that would be nice to hold.

@@ -201,7 +201,6 @@ class Judge:
         """Tell whether a step is more than news of a host, and what waiting tasks say of that."""
         match step:
             case (Node() as old, Node() as new):
-                self._node_told_at = self._loop.now
                 return (old.spec, old.status) != (new.spec, new.status)
             case (Task() as old, Task() as new) if (
                 self._loop.now < self._node_told_at + TOLD_SECONDS
@@ -274,6 +273,7 @@ class Judge:
                 self._services[service.id, service.version] = service.spec
             case Node() as node:
                 self._nodes[node.id, node.version] = node.spec
+                self._node_told_at = self._loop.now
             case None if isinstance(step.old, Node):
                 self._believe_gone(step.old)
             case Cluster() as cluster:

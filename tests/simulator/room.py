@@ -86,9 +86,7 @@ class Room:
 
     def _must_be_near(self, task: Task) -> bool:
         spec = self._state.spec_of(task)
-        return spec is not None and any(
-            not affinity.anti and not affinity.weight for affinity in spec.placement.affinities
-        )
+        return spec is not None and any(each.must_be_near for each in spec.placement.affinities)
 
     def _gang(self, task: Task) -> str:
         version = self._state.versions.get((task.service_id, task.spec_version))
