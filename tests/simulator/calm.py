@@ -27,9 +27,11 @@ from cluster.model import (
     Task,
     TaskSpec,
     TaskState,
+    UpdateConfig,
 )
 from tests.simulator.hosts import AgentStation, ManagerStation, World
 from tests.simulator.room import Room, is_open
+from tests.simulator.takings import RETURNS
 
 UNDER_WAY = (RolloutState.UPDATING, RolloutState.ROLLING_BACK)
 RAN = (TaskState.COMPLETE, TaskState.FAILED)
@@ -59,7 +61,9 @@ def unfinished(
         rollout = rollouts.get(service.id)
         target = state.versions.get((service.id, rollout.target)) if rollout else None
         template = target.spec.task if target else service.spec.task
-        missing = list(_service(state, service, template, room))
+        is_return = service.rolls_back or (rollout is not None and rollout.state in RETURNS)
+        config = service.spec.rollback if is_return else service.spec.update
+        missing = list(_service(state, service, template, config, room))
         yield from missing
         if rollout and rollout.state not in HALTED:
             yield from _failed_successors(state, service, template, rollout.target)
@@ -104,9 +108,17 @@ def _node(world: World, agent: AgentStation) -> Iterator[tuple[str, tuple[str, .
 
 
 def _service(
-    state: State, service: Service, template: TaskSpec, room: Room
+    state: State, service: Service, template: TaskSpec, config: UpdateConfig, room: Room
 ) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Yield what a service lacks; *template* is of the version that its rollout has come to."""
+    """Yield what a service lacks.
+
+    Args:
+        state: of the cluster.
+        service: in question.
+        template: of the version that its rollout has come to.
+        config: how that goes about it.
+        room: for those that wait.
+    """
     name = service.spec.name
     history: dict[Place, list[Task]] = {}
     for task in state.of_service(service.id):
@@ -132,7 +144,10 @@ def _service(
             continue
         if task.desired_state is TaskState.READY and waits(state, service):
             continue  # what it waits for is looked at by itself
-        if task.desired_state is TaskState.READY and _waits_for_others(service, task, history):
+        waits_for_others = task.desired_state is TaskState.READY and _waits_for_others(
+            service, config, task, history
+        )
+        if waits_for_others and not room.is_needed_from(task):
             continue
         yield (
             f"{state.called(task)} is {status.value} to be {task.desired_state.value}",
@@ -149,15 +164,14 @@ def _comes_of_age(
 
 
 def _waits_for_others(
-    service: Service, task: Task, history: Mapping[Place, Sequence[Task]]
+    service: Service, config: UpdateConfig, task: Task, history: Mapping[Place, Sequence[Task]]
 ) -> bool:
     """Tell whether *task* is to take over where no more may be missing than there are already."""
     serving = [place for place, tasks in history.items() if any(map(lifecycle.serves, tasks))]
     wanted = len(history) if service.spec.mode.is_global else service.spec.replicas
-    spec = service.spec
-    parallelism = (spec.rollback if service.rolls_back else spec.update).parallelism
+    budget, parallelism = service.spec.max_unavailable, config.parallelism or wanted
     return any(
-        wanted - len(serving) >= (spec.max_unavailable if holder.moving else parallelism or wanted)
+        wanted - len(serving) >= (budget if holder.moving else parallelism)
         for holder in history[Place.of(task)]
         if lifecycle.serves(holder)
     )

@@ -44,6 +44,27 @@ class Room:
             return not is_hindered and self._is_there_for_all(together)
         return self._nodes_for(task) > set_aside
 
+    def is_needed_from(self, task: Task) -> bool:
+        """Tell whether a task that waits in a place of the same service lacks just the room of *task*.
+
+        None is if others wait as well, or it is one of a gang: room may be set aside for them.
+        """
+        node = self._state.nodes.get(task.node_id)
+        kin = task.service_id
+        if any(self._gang(each) or each.service_id != kin for each in self._waiting):
+            return False
+        ended = msgspec.structs.replace(task.status, state=TaskState.COMPLETE)
+        self._state.put(msgspec.structs.replace(task, status=ended))
+        try:
+            return node is not None and any(self._could_go(each, node) for each in self._waiting)
+        finally:
+            self._state.put(task)
+
+    def _could_go(self, task: Task, node: Node) -> bool:
+        is_taken = node in self._nodes_open_to(task) and self._is_taken(task, node)
+        self._state.put(task)
+        return is_taken
+
     def _nodes_for(self, task: Task) -> int:
         """Return how many nodes could take *task*; those of one version find room alike."""
         kin = task.service_id, task.spec_version, task.node_id

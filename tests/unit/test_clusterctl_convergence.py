@@ -450,6 +450,9 @@ def test_a_drain_tells_whose_budget_holds_it_up_and_what_would_not(
     assert all(part in why for part in said)
     pulling = replace(heir, status=TaskStatus(state=TaskState.PREPARING))
     assert not told(pulling), "it is not the budget that it waits for"
+    other = task(2, TaskState.PENDING, id="other", node="")
+    ((name, why),) = told(other)
+    assert all(part in why for part in said), "none is made ready while another finds no room"
 
 
 def test_a_drain_needs_no_more_replicas_than_are_wanted_now() -> None:

@@ -8,7 +8,10 @@ import pytest
 
 from cluster import lifecycle
 from cluster.model import (
+    Availability,
     FailureAction,
+    NodeId,
+    NodeSpec,
     Placement,
     PublishedPort,
     RestartCondition,
@@ -281,7 +284,7 @@ async def test_a_template_that_fits_nowhere_stops_nothing() -> None:
         await core.until(lambda: not core.tasks("web", TaskState.PENDING))  # it is withdrawn
 
 
-PORT = {"ports": (PublishedPort(target=80, published=8080),)}
+PORT: dict[str, Any] = {"ports": (PublishedPort(target=80, published=8080),)}
 ONE_PER_NODE = {"placement": Placement(max_replicas_per_node=1)}
 ROOM = {"reservations": Resources(memory_bytes=6 << 30)}
 
@@ -354,6 +357,50 @@ async def test_a_canary_waits_and_promotes_itself_after_a_while() -> None:
         await settled(core, RolloutState.COMPLETED, 2)
         assert LoopClock().monotonic() - asked_at >= 40.0
         assert images(core) == ["app:2"] * 3
+
+
+@in_virtual_time
+async def test_a_canary_that_has_ended_well_promotes_itself_as_if_it_ran_on() -> None:
+    once: dict[str, Any] = {"restart": RestartPolicy(condition=RestartCondition.ON_FAILURE)}
+    async with leading() as core:
+        await up(core, web(**once))
+        asked_at = LoopClock().monotonic()
+        update = replace(QUICK, canary=1, promote_after_seconds=40.0)
+        await core.submit(web("app:2", update, **once))
+        await settled(core, RolloutState.CANARY, 2)
+        (canary,) = (task for task in core.running("web") if image_of(core, task) == "app:2")
+        done = TaskStatus(state=TaskState.COMPLETE, at=LoopClock().now(), exit_code=0)
+        await core.write(replace(canary, status=done))
+        await settled(core, RolloutState.COMPLETED, 2)
+        assert 40.0 <= LoopClock().monotonic() - asked_at < 50.0
+        assert images(core) == ["app:2"] * 2, "who has done its work does not do it again"
+
+
+@pytest.mark.parametrize("moves", [False, True], ids=["update", "drain"])
+@in_virtual_time
+async def test_who_is_only_prepared_gives_way_to_a_place_that_has_nobody(*, moves: bool) -> None:
+    """Else each waits for the other: as many are missing as may be, and the last room is taken."""
+    async with leading() as core:
+        await up(core, web(**PORT))
+        spare = await core.add_node("n4")
+        core.agents_take_seconds = 5.0  # so that one can be lost before the next makes room
+        if moves:
+            await core.set_node(NodeId("n1"), NodeSpec(availability=Availability.DRAIN))
+        else:
+            await core.submit(web("app:2", **PORT))
+        await core.until(lambda: bool(core.tasks("web", TaskState.ASSIGNED)))
+        (prepared,) = core.tasks("web", TaskState.ASSIGNED)
+        assert prepared.node_id == spare
+        lost = next(task for task in core.running("web") if task.slot != prepared.slot)
+        others = {task.id for task in core.running("web")} - {lost.id}
+        core.silent.add(lost.node_id)
+        await core.drop_session(lost.node_id)
+        await core.until(lambda: lost.slot in {task.slot for task in on(core, spare)})
+        assert others <= {task.id for task in core.running("web")}
+
+
+def on(core: Leading, node_id: NodeId) -> list[Task]:
+    return [task for task in core.running("web") if task.node_id == node_id]
 
 
 @in_virtual_time

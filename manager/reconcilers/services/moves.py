@@ -5,7 +5,8 @@ successor in its place, as the service's update order has it, and goes when that
 
 * start-first: the successor runs beside it, and it goes when the successor runs (I2);
 * stop-first: the successor is made ready beside it (bound, image pulled, container made), and it
-  goes when that is done and the service's disruption budget can spare it (I8);
+  goes when that is done and the service's disruption budget can spare it (I8); until then the
+  successor gives way to a place that has nobody and needs its room;
 * what does not run serves nobody: it gives way as soon as its successor has a node;
 * a global service's task has nowhere to go: it stops when the budget can spare it.
 
@@ -64,7 +65,10 @@ class Moves:
 
     def _begin(self, stand: Stand, holder: Task) -> None:
         number = self._version_for(holder)
-        start_first = self._start_first and is_running(holder)
+        runs = is_running(holder)
+        start_first = self._start_first and runs
+        if runs and not start_first and self._turns.lacking and self._allowance <= 0:
+            return
         last = stand.history[0]
         if last is not holder and lifecycle.wanted(last) and last.created_at > holder.created_at:
             # The one before has failed: its like comes as the restart policy has it.
@@ -111,8 +115,11 @@ class Moves:
             ):
                 change = tasks.released(successor)
                 self.changes.append(replace(change, expect=(holder,)))
-        elif successor.status.state >= TaskState.READY and self._allowance > 0:
-            self._take_away(holder)
+        elif successor.status.state >= TaskState.READY:
+            if self._allowance > 0:
+                self._take_away(holder)
+            else:
+                self.changes += self._turns.given_way(successor)
 
     def _take_away(self, holder: Task) -> None:
         self._allowance -= 1

@@ -138,7 +138,7 @@ class ServiceReconciler:
         """
         spec = self._spec_of(successor)
         node = self._view.nodes.get(holder.node_id)
-        if spec is None or node is None:
+        if spec is None or node is None or (successor.node_id or node.id) != node.id:
             return False
         nodes: Iterable[Node] = [node]
         tasks = self._view.tasks_on_node(holder.node_id)

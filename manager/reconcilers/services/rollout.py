@@ -297,13 +297,13 @@ def _held(look: Survey, begun: Sequence[Stand], held: int, waits: list[float]) -
     rollout, facts = look.rollout, look.facts
     after = config_of(facts, rollout).promote_after_seconds
     name = facts.service.spec.name
-    ran = [_ran_seconds(look, stand) for stand in begun]
-    if after and min(ran) >= after:
+    ran = min(_proved_seconds(look, stand) for stand in begun)
+    if after and ran >= after:
         promoted = _replace(rollout, promoted=True)
         message = f"the canary ran well for {format_duration(after)}"
         return _moved(facts, promoted, RolloutState.UPDATING, message)
     if after:
-        waits.append(after - min(ran))
+        waits.append(after - ran)
     if rollout.state is RolloutState.CANARY:
         return rollout
     by_itself = f", or goes on by itself after {format_duration(after)}" if after else ""
@@ -363,6 +363,14 @@ def _monitor_left(look: Survey, stand: Stand) -> float:
 def _ran_seconds(look: Survey, stand: Stand) -> float:
     holder = stand.holder
     return (look.facts.sighting(holder).running_seconds or 0.0) if holder else 0.0
+
+
+def _proved_seconds(look: Survey, stand: Stand) -> float:
+    """Return for how long the place has had what it shall have: a program's good end counts on."""
+    if stand.holder is not None or stand.last is None:
+        return _ran_seconds(look, stand)
+    seen = look.facts.sighting(stand.last)
+    return (seen.running_seconds or 0.0) + seen.unchanged_seconds
 
 
 def ended_for_good(look: Survey, stand: Stand) -> bool:

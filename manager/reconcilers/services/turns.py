@@ -12,6 +12,8 @@ has run for the delay; at most ``parallelism`` are.
   (not counting those whose failure is borne), unless its own successor runs.
 * The last running task of the version that ran well goes only when some task of the new one has
   run for the monitor period; unless one place is all there is, or all places go at once.
+* While the holder may not go, and a place that nobody serves waits for room, no successor is
+  prepared; one that is gives way if it has that room: each would wait for the other.
 * Who does not run serves nobody: it gives way without regard to any of that, unless its version
   ran well, and then its turn is worth waiting for.
 * While a rollout is paused no place begins, and a successor whose holder runs is withdrawn. A
@@ -20,8 +22,11 @@ has run for the delay; at most ``parallelism`` are.
   is withdrawn likewise: what there is goes on, and is replaced by its like.
 """
 
+from collections.abc import Sequence
+from functools import cached_property
+
 from cluster import lifecycle
-from cluster.model import Task, TaskState, UpdateOrder
+from cluster.model import NodeId, Task, TaskState, UpdateOrder
 from manager import disruption
 from manager.committer import Change
 from manager.reconcilers import restart
@@ -163,6 +168,7 @@ class Turns:
         if (
             not waiting
             or self._is_halted
+            or self._proven_in is not None  # some task of it runs, and is about to
             or under_way >= self._parallelism
             or not self._rollout.base
         ):
@@ -199,6 +205,9 @@ class Turns:
         if self._is_halted:
             return False
         runs = is_running(holder)
+        start_first = runs and self._config.order is UpdateOrder.START_FIRST
+        if runs and not start_first and self.lacking and not self._can_spare(holder):
+            return False
         number = self._rollout.target
         if runs or self._is_base(holder):
             if self._is_gated:
@@ -209,7 +218,6 @@ class Turns:
             number = self._rollout.base  # not its turn, and what it has is of no use
         elif self._is_gated:
             return False  # its successor would wait as well
-        start_first = self._config.order is UpdateOrder.START_FIRST
         last = stand.history[0]
         if last is not holder and lifecycle.wanted(last) and self._look.complies(last):
             pause = tasks.pause_seconds(self._look.facts, last)
@@ -217,14 +225,12 @@ class Turns:
                 self.waits.append(pause)
                 return False
             made = tasks.again(
-                self._look, stand, last, number, beside=runs, start_first=start_first and runs
+                self._look, stand, last, number, beside=runs, start_first=start_first
             )
             if made is None:
                 return self._is_superseded(holder, last)
         else:
-            made = tasks.make(
-                self._look, stand, number, beside=runs, start_first=start_first and runs
-            )
+            made = tasks.make(self._look, stand, number, beside=runs, start_first=start_first)
         self.begun.add(stand.place)
         if runs:
             self._made(made, "it is to replace an outdated task")
@@ -267,23 +273,48 @@ class Turns:
             return
         is_ready = successor.status.state >= TaskState.READY and not successor.start_first
         in_the_way = self._is_in_the_way(holder, successor)
-        if (is_ready or in_the_way) and self._may_lose(holder, alone=True):
-            if disruption.update_allowance(self._parallelism, self._missing) <= 0:
-                return
-            self._missing += 1
-            self.taken += 1
-            if in_the_way and successor.start_first:
-                self.note = (
-                    "stop-first where the new task does not fit beside the old one"
-                    f" ({successor.status.error})"
-                )
-            self._stop(holder, NEW_VERSION)
+        if not (is_ready or in_the_way):
+            return
+        if not self._can_spare(holder):
+            self.changes += self.given_way(successor)
+            return
+        self._missing += 1
+        self.taken += 1
+        if in_the_way and successor.start_first:
+            self.note = (
+                "stop-first where the new task does not fit beside the old one"
+                f" ({successor.status.error})"
+            )
+        self._stop(holder, NEW_VERSION)
+
+    def given_way(self, successor: Task) -> list[Change]:
+        """Return what withdraws a task that is held back where a place that has nobody needs its room."""
+        if successor.status.state < TaskState.ASSIGNED:
+            return []
+        for task in self.lacking:
+            if self._look.facts.fits_without(task, successor):
+                return tasks.discard(successor, "a place that has no task needs its room")
+        return []
+
+    @cached_property
+    def lacking(self) -> Sequence[Task]:
+        """Who waits for room in a place that nobody serves; of each version one, for they fit alike."""
+        found: dict[tuple[int, NodeId], Task] = {}
+        for stand in self._look.stands:
+            if not stand.serves:
+                for task in (stand.holder, stand.successor):
+                    if task is not None and _waits_for_room(task):
+                        found.setdefault((task.spec_version, task.node_id), task)
+        return list(found.values())
 
     def _is_in_the_way(self, holder: Task, successor: Task) -> bool:
         """Tell whether *successor* waits for the room, the port or the like of *holder*."""
-        status = successor.status
-        waits = status.state is TaskState.PENDING and bool(status.error)
-        return waits and self._look.facts.fits_without(successor, holder)
+        return _waits_for_room(successor) and self._look.facts.fits_without(successor, holder)
+
+    def _can_spare(self, holder: Task) -> bool:
+        """Tell whether *holder*, which runs, may stop before its successor runs."""
+        may_take = disruption.update_allowance(self._parallelism, self._missing) > 0
+        return self._may_lose(holder, alone=True) and may_take
 
     def _may_lose(self, holder: Task, *, alone: bool) -> bool:
         """Tell whether the version that ran well can spare *holder*.
@@ -365,3 +396,7 @@ class Turns:
         self.changes.append(Change(save=(task,), why=why))
         if task.start_after:
             self.waits.append(task.start_after - task.created_at)
+
+
+def _waits_for_room(task: Task) -> bool:
+    return task.status.state is TaskState.PENDING and bool(task.status.error)
