@@ -14,7 +14,8 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -122,6 +123,7 @@ class View:
         self.stacks: dict[StackId, Stack] = {}
         self.scalings: dict[ServiceId, Scaling] = {}
         self.jobs: dict[ServiceId, JobStatus] = {}
+        self.leaving: Counter[TaskId] = Counter()  # being told to stop, by writes under way
         self._objects: dict[str, Object] = {}
         self._gone: dict[str, Revision] = {}  # own deletions that the watch has not echoed yet
         self._versions_of_service: dict[ServiceId, dict[int, ServiceVersion]] = {}
@@ -183,6 +185,16 @@ class View:
         is known ahead of the watch, those may still be on their way.
         """
         await self.reached(self._causes_up_to)
+
+    @contextlib.contextmanager
+    def parting(self, task_ids: Iterable[TaskId]) -> Iterator[None]:
+        """Note whom a write stops whose outcome is not known before the end of the block."""
+        noted = Counter(task_ids)
+        self.leaving += noted
+        try:
+            yield
+        finally:
+            self.leaving -= noted
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
         """Call *listener* with every later batch, at once; return what ends that."""

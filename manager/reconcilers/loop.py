@@ -15,6 +15,7 @@ from typing import NoReturn, Protocol, TypeVar
 from cluster.clock import Clock
 from manager import view as views
 from manager.committer import Change, Committer
+from manager.disruption import taken_by
 from manager.reconcilers.keyqueue import KeyQueue
 from manager.store.interface import StoreUnavailableError
 
@@ -125,15 +126,8 @@ class ReconcileLoop:
         changes = [change for _, plan in planned for change in plan.changes]
         for change in changes:
             log.debug("decided", extra={"reconciler": self._reconciler.name, "why": change.why})
-        try:
-            stale = await self._committer.commit(changes) if changes else 0
-        except StoreUnavailableError as error:
-            log.warning(
-                "the outcome of a commit is unknown",
-                extra={"reconciler": self._reconciler.name, "error": str(error)},
-            )
-            await settle(self._committer)
-            stale = 1
+        with self._view.parting(taken_by(changes)):
+            stale = await self._commit(changes)
         for key, plan in planned:
             if stale and plan.changes:
                 self._queue.retry(key)
@@ -142,6 +136,18 @@ class ReconcileLoop:
             if plan.look_again_seconds is not None:
                 self._queue.put_later(key, plan.look_again_seconds)
         return planning_seconds
+
+    async def _commit(self, changes: Sequence[Change]) -> int:
+        """Write *changes*, if there are any; return how many have to be decided anew, or 1."""
+        try:
+            return await self._committer.commit(changes) if changes else 0
+        except StoreUnavailableError as error:
+            log.warning(
+                "the outcome of a commit is unknown",
+                extra={"reconciler": self._reconciler.name, "error": str(error)},
+            )
+            await settle(self._committer)
+            return 1
 
 
 async def settle(committer: Committer) -> None:

@@ -128,7 +128,9 @@ class SchedulingReconciler:
             return {}
         return {
             service.id: allowance(
-                self._view.as_scaled(service), self._view.tasks_of_service(service.id)
+                self._view.as_scaled(service),
+                self._view.tasks_of_service(service.id),
+                self._view.leaving,
             )
             for service in self._view.services.values()
         }

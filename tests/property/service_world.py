@@ -34,6 +34,7 @@ from cluster.model import (
     TaskStatus,
     UpdateConfig,
 )
+from manager import disruption
 from manager.committer import Change
 from manager.reconcilers import nodes, reaper, services
 from manager.reconcilers.loop import Plan
@@ -61,6 +62,7 @@ class World:
         mono: the leader's monotonic clock; ``now`` is its wall clock.
         one_per_node: no node takes two tasks of the service.
         is_gate_open: what the service depends on is as it asks.
+        leaving: whom somebody else is just telling to stop.
     """
 
     mode: ServiceMode
@@ -78,6 +80,7 @@ class World:
     sightings: services.Sightings = field(default_factory=services.Sightings)
     held_since: dict[TaskId, float] = field(default_factory=dict)
     ends_since: dict[TaskId, float] = field(default_factory=dict)
+    leaving: set[TaskId] = field(default_factory=set)
     messages: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -142,6 +145,7 @@ class World:
             held_seconds=self.held_seconds,
             fits_without=self.fits_without,
             waits_for=self.waits_for(),
+            leaving=self.leaving,
         )
         return services.plan(facts)
 
@@ -195,6 +199,21 @@ class World:
             self.check_gate(before)
         self.check_moves(before, plan.changes)
         return plan.look_again_seconds
+
+    def decide_while_another_takes(self, victim: Task) -> None:
+        """Plan while somebody else is telling *victim* to stop, and is written first."""
+        assert self.service is not None
+        if not disruption.allowance(self.service, self.tasks.values()):
+            return
+        before = Moment.of(self)
+        self.leaving = {victim.id}
+        changes = self.plan().changes
+        self.leaving = set()
+        self.tasks[victim.id] = replace(victim, desired_state=TaskState.SHUTDOWN)
+        fresh = [each for each in changes if victim.id not in self.saved(each)]
+        self.apply(fresh)
+        self.check_rollout(before, fresh)
+        self.check_moves(before, fresh)
 
     def schedule(self) -> None:
         for task in list(self.tasks.values()):

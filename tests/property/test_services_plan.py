@@ -3,6 +3,7 @@
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -45,6 +46,7 @@ ACTIONS = st.one_of(
     st.tuples(st.just("submit"), st.integers(0, 4), TAGS, UPDATES),
     st.tuples(st.just("steer"), st.sampled_from(["promote", "pause", "resume"])),
     st.tuples(st.just("end"), st.integers(0, 20), st.sampled_from(BAD_ENDS)),
+    st.tuples(st.just("preempt"), st.integers(0, 20)),
     st.tuples(st.just("node"), st.sampled_from(NODES), st.sampled_from(list(Availability))),
     st.tuples(st.just("lose"), st.sampled_from(NODES)),
     st.tuples(st.just("return"), st.sampled_from(NODES)),
@@ -74,6 +76,9 @@ def act(world: World, action: tuple[Any, ...]) -> None:
                 task = open_[index % len(open_)]
                 status = TaskStatus(state=ending, at=world.now)
                 world.tasks[task.id] = replace(task, status=status)
+        case ("preempt", index):
+            if running := [task for task in world.running() if lifecycle.wanted(task)]:
+                world.decide_while_another_takes(running[index % len(running)])
         case ("node", node_id, availability):
             spec = NodeSpec(availability=availability)
             world.nodes[node_id] = replace(world.nodes[node_id], spec=spec)
@@ -343,6 +348,30 @@ def test_two_that_are_ready_at_once_do_not_take_more_than_is_left() -> None:
     assert len(stopped) == 1
     world.settle()
     assert [world.tag(task) for task in world.running()] == ["2"] * 4
+
+
+@pytest.mark.parametrize("moves", [False, True], ids=["update", "drain"])
+def test_what_another_is_just_taking_is_left_to_it(*, moves: bool) -> None:
+    """It takes as many as may be missing, and its write is under way: nobody else goes now."""
+    world = World(ServiceMode.REPLICATED)
+    world.submit(world.spec(3, "1", UpdateConfig(parallelism=1)))
+    world.settle()
+    holder = world.running()[0]
+    if moves:
+        act(world, ("node", holder.node_id, Availability.DRAIN))
+    else:
+        world.submit(world.spec(3, "2", UpdateConfig(parallelism=1)))
+    world.step()
+    world.step()
+    (successor,) = [task for task in world.tasks.values() if task.status.state < TaskState.RUNNING]
+    ready = TaskStatus(state=TaskState.READY, at=world.now)
+    world.tasks[successor.id] = replace(successor, status=ready)
+    victim = next(task for task in world.running() if task.slot != successor.slot)
+    world.decide_while_another_takes(victim)  # checks I7 and I8
+    stopped = [t for t in world.tasks.values() if t.desired_state is TaskState.SHUTDOWN]
+    assert [task.id for task in stopped] == [victim.id]
+    world.settle()
+    assert len(world.running()) == 3
 
 
 @settings(max_examples=20, deadline=None)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from cluster.model import (
@@ -15,7 +16,8 @@ from cluster.model import (
     TaskState,
     TaskStatus,
 )
-from manager.disruption import allowance, missing, update_allowance
+from manager.committer import Change
+from manager.disruption import allowance, missing, taken_by, update_allowance
 from tests.harness.leading import service_spec
 
 S = TaskState
@@ -55,6 +57,15 @@ def task(place: int, state: TaskState = S.RUNNING, desired: TaskState = S.RUNNIN
 )
 def test_what_others_may_take(budget: int, tasks: list[Task], allowed: int) -> None:
     assert allowance(service(budget), tasks) == allowed
+
+
+def test_whom_somebody_else_is_telling_to_stop_is_missing() -> None:
+    tasks = [task(1), task(2), task(3)]
+    assert missing(service(), tasks, {tasks[0].id}) == 1
+    assert allowance(service(2), tasks, {tasks[0].id, TaskId("another")}) == 1
+    stopped = msgspec.structs.replace(tasks[0], desired_state=S.SHUTDOWN)
+    told = Change(save=(stopped, tasks[1]), expect=(tasks[2],))
+    assert list(taken_by([told])) == [tasks[0].id]
 
 
 def test_a_global_service_misses_who_does_not_run_where_it_is() -> None:

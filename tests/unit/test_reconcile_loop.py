@@ -2,17 +2,27 @@
 
 import asyncio
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+import msgspec
 
 from cluster.ids import IdSource
-from cluster.model import ManagerId, TaskId
+from cluster.model import ManagerId, TaskId, TaskState
 from manager import records
 from manager import view as views
-from manager.committer import Committer, Fence
+from manager.committer import Change, Committer, Fence
 from manager.journal.writer import Journal
 from manager.reconcilers.loop import PLANNING_SHARE_MAX, Plan, ReconcileLoop
 from manager.store import keys
-from manager.store.interface import KeyValue, WatchBatch
+from manager.store.interface import (
+    Guard,
+    KeyValue,
+    Revision,
+    Store,
+    StoreUnavailableError,
+    WatchBatch,
+    Write,
+)
 from manager.store.memory import MemoryStore
 from tests.fakes.sites import task
 from tests.fakes.virtual_time import LoopClock, in_virtual_time
@@ -55,11 +65,60 @@ class Large:
         return Plan()
 
 
-def loop_of(reconciler: "Large", view: views.View, clock: BusyClock) -> ReconcileLoop:
+def loop_of(
+    reconciler: "Large", view: views.View, clock: BusyClock, store: Store | None = None
+) -> ReconcileLoop:
     source = random.Random(1)
     journal = Journal(view, clock, IdSource(source), ManagerId("m"))
-    committer = Committer(MemoryStore(), view, Fence(KeyValue("leader", b"", 1, 1)), journal)
+    committer = Committer(
+        store or MemoryStore(), view, Fence(KeyValue("leader", b"", 1, 1)), journal
+    )
     return ReconcileLoop(reconciler, view, committer, clock, source)
+
+
+class Stopping(Large):
+    """Tells a task to stop, once."""
+
+    def everything(self) -> Iterable[str]:
+        return ["web"]
+
+    def plan(self, key: str, now: float) -> Plan:
+        super().plan(key, now)
+        stopped = msgspec.structs.replace(task("t"), desired_state=TaskState.SHUTDOWN)
+        return Plan([Change(save=(stopped,))] if self.plans == 1 else [])
+
+
+class Unsure(MemoryStore):
+    """Does not answer to the first write; then takes its time to say what became of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = 0
+
+    async def commit(self, guards: Sequence[Guard], writes: Sequence[Write]) -> Revision:
+        assert guards
+        assert writes
+        self.asked += 1
+        await asyncio.sleep(1.0)
+        if self.asked == 1:
+            raise StoreUnavailableError("no answer")
+        return 2
+
+
+@in_virtual_time
+async def test_whom_a_write_stops_is_leaving_until_it_is_known_what_became_of_it() -> None:
+    clock, view = BusyClock(), views.View()
+    loop = asyncio.create_task(loop_of(Stopping(clock), view, clock, Unsure()).run())
+    await asyncio.sleep(0.5)
+    assert set(view.leaving) == {"t"}
+    await asyncio.sleep(1.0)
+    assert set(view.leaving) == {"t"}, "it may be written yet"
+    await asyncio.sleep(1.0)
+    assert set(view.leaving) == {"t"}, "the view does not show it yet"
+    view.watched(WatchBatch(2, []))
+    await asyncio.sleep(0)
+    assert not view.leaving
+    loop.cancel()
 
 
 @in_virtual_time

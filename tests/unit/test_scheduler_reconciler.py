@@ -195,6 +195,17 @@ def test_nobody_is_stopped_beyond_what_the_service_can_miss_now() -> None:
     assert tasks[0].status.error.startswith("no node fits; 2 nodes: short of")
 
 
+def test_whom_another_reconciler_is_just_telling_to_stop_is_missed_already() -> None:
+    budget = DisruptionBudget(max_unavailable=1)
+    low = service("low", 2, cpu=4, budget=budget)
+    first, second = [each for each in low if isinstance(each, Task)]
+    bound = [*low[:2], *running([first], "n1"), *running([second], "n2")]
+    scheduling = reconciler(*bound, *service("high", 1, cpu=3, priority=5, preempts=True))
+    assert {TaskId("low.1"), TaskId("low.2")} & {task.id for task in saved(scheduling, Task)}
+    with scheduling._view.parting([TaskId("low.2")]):
+        assert [task.id for task in saved(scheduling, Task)] == ["high.1"]
+
+
 def test_of_a_service_that_scales_itself_is_missing_what_it_shall_have() -> None:
     budget = DisruptionBudget(max_unavailable=1)
     low = running(service("low", 1, cpu=4, budget=budget, autoscale=SCALE), "n1")

@@ -1,6 +1,6 @@
 """What a plan for a service may look at."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cluster.lifecycle import needs_replacing
@@ -68,6 +68,7 @@ class Facts:
         fits_without: whether a waiting task would find its place were it not for another one.
         waits_for: what its current version waits for before its tasks may start
             (``cluster.dependencies``); none: nothing.
+        leaving: tasks that somebody else is just telling to stop.
     """
 
     service: Service
@@ -82,6 +83,7 @@ class Facts:
     held_seconds: Callable[[TaskId], float] = just_now
     fits_without: Callable[[Task, Task], bool] = nothing_fits
     waits_for: Sequence[str] = ()
+    leaving: Container[TaskId] = ()
 
     def template(self, number: int) -> TaskSpec | None:
         """Return the template of a version; None if it is not kept."""

@@ -38,7 +38,8 @@ class Moves:
         self._look = look
         self._turns = turns
         service = look.facts.service
-        self._allowance = disruption.allowance(service, look.facts.tasks) - turns.taken
+        self._allowance = disruption.allowance(service, look.facts.tasks, look.facts.leaving)
+        self._allowance -= turns.taken
         self._is_global = service.spec.mode is ServiceMode.GLOBAL
         self._start_first = service.spec.update.order is UpdateOrder.START_FIRST
 

@@ -97,6 +97,7 @@ class ServiceReconciler:
             held_seconds=self._held_seconds,
             fits_without=self._fits_without,
             waits_for=dependencies.waits_for(service, self._world),
+            leaving=self._view.leaving,
         )
         is_quiet = (
             rollout is not None

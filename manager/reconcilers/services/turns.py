@@ -118,14 +118,23 @@ class Turns:
         self._places = len(stands)
         counted = [stand for stand in stands if stand.place not in look.rollout.failed]
         self._under_way = sum(self._is_under_way(stand) for stand in counted)
-        self._missing = sum(not (stand.serves or self._is_over(stand)) for stand in counted)
+        self._missing = sum(
+            not (self._is_served(stand) or self._is_over(stand)) for stand in counted
+        )
         held = canary_of(look)
         begun = sum(is_begun(look, stand) for stand in stands) if held else 0
         self._canary_left = max(0, held - begun) if held else self._places
         self._good_running = sum(
-            is_running(stand.holder) and self._is_base(stand.holder) for stand in stands
+            self._goes_on(stand.holder) and self._is_base(stand.holder) for stand in stands
         )
         self._proven_in = self._seconds_to_proof(stands)
+
+    def _is_served(self, stand: Stand) -> bool:
+        return stand.serves and (self._goes_on(stand.holder) or self._goes_on(stand.successor))
+
+    def _goes_on(self, task: Task | None) -> bool:
+        """Tell whether a task runs, and nobody is just telling it to stop."""
+        return task is not None and is_running(task) and task.id not in self._look.facts.leaving
 
     def _release(self, stand: Stand, holder: Task) -> None:
         """Let the one who has the place run, if it was held back and need not be any more."""
