@@ -15,6 +15,7 @@ SHORT = (
     *("no-wait", "stop-by-wall-clock", "budget-counts-nobody", "constraints-ignored"),
     *("ports-shared", "drain-forgotten", "last-good-lost", "all-at-once", "relist-keeps"),
     *("fence-at-once", "guard-sleeps", "lease-unasked", "preempts-too-many"),
+    *("devices-shared", "set-aside-for-nobody", "scaled-down"),
 )
 
 # The first should do. A change elsewhere may give each seed another story; one of so many will do.

@@ -31,6 +31,7 @@ from cluster.model import (
 )
 from tests.simulator.hosts import AgentStation, ManagerStation, World
 from tests.simulator.room import Room, is_open
+from tests.simulator.scaling import shall
 from tests.simulator.takings import RETURNS
 
 UNDER_WAY = (RolloutState.UPDATING, RolloutState.ROLLING_BACK)
@@ -54,7 +55,7 @@ def unfinished(
         yield from _node(world, agent)
     rollouts = world.judge.rollouts
     room = Room(state)
-    for service in state.services.values():
+    for service in (shall(state, each) for each in state.services.values()):
         if service.spec.mode.is_job:
             yield from _job(state, service, room)
             continue
@@ -253,8 +254,12 @@ def _may_be_replaced(state: State, service: Service, template: TaskSpec, task: T
 
 
 def _takes_global(node: Node, template: TaskSpec) -> bool:
-    return is_open(node) and all(
-        matches(parse(each), NodeFacts.of(node)) for each in template.placement.constraints
+    placement, mounts = template.placement, template.container.mounts
+    return (
+        is_open(node)
+        and all(matches(parse(each), NodeFacts.of(node)) for each in placement.constraints)
+        and all(team in placement.tolerates for team in node.spec.reserved_for)
+        and all(mount.source in node.spec.volumes for mount in mounts if mount.bound)
     )
 
 

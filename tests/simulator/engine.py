@@ -12,9 +12,11 @@ from agent.runtime.interface import (
     Health,
 )
 from cluster.clock import Clock
-from cluster.model import NodeId
+from cluster.model import NodeId, TaskId
 from tests.fakes.runtime import KILLED, FakeEngine, FakeRuntime, Held, Program
+from tests.simulator import scaling
 from tests.simulator.loop import Process, SimulatorLoop
+from tests.simulator.scaling import LOAD
 from tests.simulator.workload import BATCHES
 
 
@@ -27,6 +29,9 @@ class Watcher(Protocol):
 
     def signalled(self, engine: "Engine", container: Container) -> None:
         """Take note that an agent stops or kills a container that runs."""
+
+    def serving_with(self, task_id: TaskId) -> int:
+        """Return how many tasks of its service serve."""
 
 
 class Engine(FakeEngine):
@@ -101,6 +106,9 @@ class Engine(FakeEngine):
                 if held.seen.health is Health.STARTING:
                     self.set_health(held.seen.id, Health.HEALTHY)
 
+    def used_bytes(self, held: Held) -> int:
+        return scaling.used_bytes(held.spec, self._watcher.serving_with(held.seen.task_id))
+
     def _end(self, held: Held, code: int, *, oom_killed: bool = False) -> None:
         was_alive = held.seen.alive
         super()._end(held, code, oom_killed=oom_killed)
@@ -121,10 +129,17 @@ class Engine(FakeEngine):
 
 
 class Runtime(FakeRuntime):
-    """An agent's link to its engine; it measures no container: that costs time, nobody decides."""
+    """An agent's link to its engine; it measures only those containers by which somebody decides."""
 
     async def usage(
         self, container_ids: Collection[ContainerId]
     ) -> Mapping[ContainerId, ContainerUsage]:
         await self.engine.answer("usage")
-        return {}
+        engine = self.engine
+        assert isinstance(engine, Engine)
+        found = (engine.held(key) for key in container_ids)
+        return {
+            held.seen.id: ContainerUsage(cpu_total_nanos=0, memory_bytes=engine.used_bytes(held))
+            for held in found
+            if held is not None and held.seen.alive and LOAD in held.spec.container.environment
+        }

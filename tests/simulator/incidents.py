@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from tests.simulator.equipment import Equipment
 from tests.simulator.workload import (
     REPLICAS_MAX,
     SERVICES,
@@ -66,9 +67,14 @@ class Drawer:
     """Draws incidents for a cluster of these hosts."""
 
     def __init__(
-        self, source: random.Random, managers: Sequence[str], agents: Sequence[str]
+        self,
+        source: random.Random,
+        equipment: Equipment,
+        managers: Sequence[str],
+        agents: Sequence[str],
     ) -> None:
         self.source = source
+        self.equipment = equipment
         self.managers = managers
         self.agents = agents
         self.at = 0.0
@@ -86,6 +92,8 @@ class Drawer:
             (draw,) = self.source.choices(draws, weights)
             drawn = draw(self)
             incidents += [drawn] if isinstance(drawn, Incident) else drawn
+            changes = self.equipment.changes(self.agents)
+            incidents += [self.ask(what, **params) for what, params in changes]
 
     def make(
         self,
@@ -130,6 +138,9 @@ class Drawer:
     def updated(self, wish: Wish) -> Wish:
         self._updates += 1
         return msgspec.structs.replace(wish, number=self._updates)
+
+    def service(self, name: str, *, stack: str = "") -> Wish:
+        return self.updated(self.equipment.used_by(drawn(self.source, name, stack=stack)))
 
 
 # --- managers -------------------------------------------------------------------------------------
@@ -291,7 +302,7 @@ def jump_clock(draw: Drawer) -> Incident:
 
 
 def want_service(draw: Drawer) -> Incident:
-    return draw.ask("want", draw.updated(drawn(draw.source, draw.name())))
+    return draw.ask("want", draw.service(draw.name()))
 
 
 def want_thin(draw: Drawer) -> Incident:
@@ -316,7 +327,7 @@ def steer_rollout(draw: Drawer) -> Incident:
 def deploy_stack(draw: Drawer) -> Incident:
     stack = f"k{draw.source.randrange(STACKS)}"
     names = [f"c{number}" for number in range(STACK_SERVICES) if draw.source.random() < 0.7]
-    wishes = [draw.updated(drawn(draw.source, name, stack=stack)) for name in names]
+    wishes = [draw.service(name, stack=stack) for name in names]
     return draw.ask("deploy", *wishes, stack=stack, prune=draw.source.random() < 0.5)
 
 

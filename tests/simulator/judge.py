@@ -8,7 +8,7 @@ operators were promised.
 import dataclasses
 import itertools
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 
 import msgspec
@@ -17,7 +17,7 @@ from agent.runtime import labels
 from agent.runtime.interface import Container, Health
 from cluster import invariants
 from cluster.invariants import Breach, Gates, Name, Place, State, Step
-from cluster.lifecycle import occupies, wanted
+from cluster.lifecycle import occupies, serves, wanted
 from cluster.model import (
     NO_NODE,
     AskedMove,
@@ -32,6 +32,7 @@ from cluster.model import (
     NodeSpec,
     Object,
     Rollout,
+    Scaling,
     Service,
     ServiceId,
     ServiceSpec,
@@ -175,7 +176,8 @@ class Judge:
                 self._gates.note(step)
             self.found_all(self._gates.breaches(steps))
             preempted = {key for key, why in told.items() if why.startswith(PREEMPTED)}
-            self.rounds += bool(preempted)
+            scaled = any(isinstance(_either(step), Scaling) for step in steps)
+            self.rounds += bool(preempted) + scaled
             self.found_all(self._moves.breaches(steps, preempted))
             self.found_all(self._takings.breaches(steps, preempted))
             self.found_all(self._runs.breaches(steps))
@@ -370,8 +372,11 @@ class Judge:
             text = f"{process} believes that its lease lasts for {seconds_left:.2f} s; it has ended"
             self.found(Breach("I4", (), text))
 
-    def _specs_have_one_owner(self, commit: Commit, steps: Iterable[Step]) -> Iterator[Breach]:
-        """I5: what operators asked for is changed by operators alone."""
+    def _specs_have_one_owner(self, commit: Commit, steps: Sequence[Step]) -> Iterator[Breach]:
+        """I5: what operators asked for is changed by operators alone.
+
+        But a volume that lives nowhere comes to live where a task is bound that has it.
+        """
         for old, new in steps:
             if isinstance(old, Node) and isinstance(new, Node) and old.spec != new.spec:
                 beside = [
@@ -379,13 +384,31 @@ class Judge:
                     for event in commit.events
                     if event.key != keys.node(new.id) and not event.key.startswith(keys.JOURNAL)
                 ]
-                if beside or old.status != new.status or old.description != new.description:
+                is_alone = not beside and old.status == new.status
+                is_asked = is_alone and old.description == new.description
+                if not is_asked and not self._only_moves_in(old, new, steps):
                     yield Breach(
                         "I5",
                         (new.id,),
                         f"what is asked of node '{self.state.node_called(new.id)}' was changed"
                         f" from {old.spec} to {new.spec} by the way",
                     )
+
+    def _only_moves_in(self, old: Node, new: Node, steps: Iterable[Step]) -> bool:
+        """Tell whether nothing is new but homeless volumes of tasks that are bound there just now."""
+        volumes = new.spec.volumes[len(old.spec.volumes) :]
+        spec = msgspec.structs.replace(old.spec, volumes=(*old.spec.volumes, *volumes))
+        bound = [
+            self.state.spec_of(step.new)
+            for step in steps
+            if isinstance(step.new, Task) and step.new.node_id == new.id
+        ]
+        mounts = [mount for spec in bound if spec is not None for mount in spec.container.mounts]
+        nodes = self.state.nodes.values()
+        housed = {each for node in nodes if node.id != new.id for each in node.spec.volumes}
+        homeless = {mount.source for mount in mounts if mount.bound} - housed
+        as_it_was = msgspec.structs.replace(old, version=new.version, spec=spec)
+        return new == as_it_was and homeless.issuperset(volumes)
 
     # --- what operators were promised ---------------------------------------------------------
 
@@ -454,6 +477,12 @@ class Judge:
         version = self.state.versions.get((task.service_id, task.spec_version))
         policy = version.spec.task.lost_node.policy if version else LostNodePolicy.REPLACE
         return policy is LostNodePolicy.FENCE
+
+    def serving_with(self, task_id: TaskId) -> int:
+        """Return how many tasks serve of the service that a task is of."""
+        task = self.state.tasks.get(task_id)
+        others = self.state.of_service(task.service_id) if task is not None else ()
+        return sum(map(serves, others))
 
     def _believe_gone(self, node: Node) -> None:
         """Take an operator's word that nothing runs on a node that was removed."""
@@ -551,7 +580,7 @@ def _is_the_leaders(step: Step) -> bool:
             return old.status != new.status
         case ServiceVersion(), None:
             return True
-        case (_, JobStatus()) | (JobStatus(), None):
+        case (_, JobStatus() | Scaling()) | (JobStatus() | Scaling(), None):
             return True
         case Cluster() as old, Cluster() as new:
             seen_to = {each for each in new.moves if each.state is not MoveState.ASKED}

@@ -13,6 +13,7 @@ from collections.abc import Container, Iterable, Iterator
 from cluster.invariants import Breach, Place, State, Step
 from cluster.lifecycle import needs_replacing, serves, wanted, was_stopped_regardless
 from cluster.model import Rollout, Service, ServiceId, ServiceMode, Task, TaskState
+from tests.simulator.scaling import shall
 
 
 class Moves:
@@ -45,7 +46,7 @@ class Moves:
                 self._open.setdefault(new.service_id, {})[Place.of(new)] = new
                 touched[new.service_id] = None
         for service_id in touched:
-            yield from self._too_many(self._state.services[service_id])
+            yield from self._too_many(shall(self._state, self._state.services[service_id]))
 
     def _is_for_a_move(self, old: Task, new: Task) -> bool:
         """Tell whether a running task was stopped because it is to move, not by a rollout."""

@@ -5,6 +5,7 @@ etcd) as somebody might really get it wrong. ``planted`` puts one in for the len
 """
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,7 +32,17 @@ from manager.dispatch import statuses
 from manager.dispatch.assignments import Assignments
 from manager.election import Leadership
 from manager.membership import HeldLease
-from manager.reconcilers import jobs, leaving, loop, lost, nodes, reaper, restart, scheduling
+from manager.reconcilers import (
+    autoscaling,
+    jobs,
+    leaving,
+    loop,
+    lost,
+    nodes,
+    reaper,
+    restart,
+    scheduling,
+)
 from manager.reconcilers.jobs import runs
 from manager.reconcilers.services import rollout, tasks, turns
 from manager.reconcilers.services.places import Stand
@@ -48,7 +59,7 @@ from manager.store.interface import (
 )
 from manager.store.memory import MemoryStore
 from manager.view import View
-from scheduler import fill, filters, holds
+from scheduler import fill, filters, holds, items
 from scheduler.filters import has_ports_free
 from scheduler.ledger import Ledger
 from scheduler.terrain import Terrain
@@ -218,6 +229,24 @@ def constraints_not_looked_at() -> Sequence[Patch]:
     return ((Terrain, "holds", holds_anywhere),)
 
 
+def devices_given_twice() -> Sequence[Patch]:
+    """Each task is given the first of the devices, whoever has them."""
+
+    def all_of(table: Any, row: int, kind: str) -> list[str]:
+        return list(table.nodes[row].items.get(kind, ()))
+
+    return ((items, "_free", all_of),)
+
+
+def set_aside_for_nobody() -> Sequence[Patch]:
+    original = Terrain.tolerated
+
+    def tolerated(self: Any, names: Any) -> Any:
+        return original(self, names) | True
+
+    return ((Terrain, "tolerated", tolerated),)
+
+
 def successor_does_not_wait() -> Sequence[Patch]:
     return ((Stand, "occupants", lambda _: []),)
 
@@ -323,6 +352,16 @@ def guard_sleeps() -> Sequence[Patch]:
 def preempts_beyond_budgets() -> Sequence[Patch]:
     """Who makes way is not asked whether enough of it is left."""
     return ((scheduling, "allowance", lambda *_: 1_000),)
+
+
+def takings_under_way_unseen() -> Sequence[Patch]:
+    """What another reconciler is just taking is not counted before it is written."""
+    return ((View, "parting", lambda *_: contextlib.nullcontext()),)
+
+
+def scaling_rounds_down() -> Sequence[Patch]:
+    """A part of a task's load needs no task."""
+    return ((autoscaling, "_tidy", math.floor),)
 
 
 def budget_counts_nobody() -> Sequence[Patch]:
@@ -478,13 +517,18 @@ def requests_for_runs_forgotten() -> Sequence[Patch]:
 
 MUTATIONS: Sequence[Mutation] = (
     Mutation(
-        "no-gate", "a service does not wait for what it depends on", nothing_is_waited_for, ("I9",)
+        "no-gate",
+        "a service does not wait for what it depends on",
+        nothing_is_waited_for,
+        ("I9",),
+        seed=5,
     ),
     Mutation(
         "run-again",
         "the leader forgets that it has answered a request for a run",
         requests_for_runs_forgotten,
         ("I17",),
+        seed=5,
     ),
     Mutation("no-fencing", "a deposed leader's writes commit", no_fencing, ("I4", "I2")),
     Mutation(
@@ -534,6 +578,7 @@ MUTATIONS: Sequence[Mutation] = (
         "reservations are not returned",
         reservations_not_returned,
         ("I13", "defect"),
+        seed=3,
     ),
     Mutation("ports-shared", "host ports are not looked at", ports_not_looked_at, ("I1",)),
     Mutation(
@@ -591,7 +636,7 @@ MUTATIONS: Sequence[Mutation] = (
         "a move does not count who is missing already",
         budget_counts_nobody,
         ("I8",),
-        seed=1,
+        seed=3,
     ),
     Mutation(
         "last-good-lost",
@@ -605,22 +650,46 @@ MUTATIONS: Sequence[Mutation] = (
         "a fenced task is replaced at once",
         fenced_given_up_at_once,
         ("I2",),
+        seed=4,
     ),
     Mutation(
         "lease-unasked",
         "a lease that begins asks for no manager's word",
         leases_ask_nobody,
         ("I13", "I17"),
+        seed=2,
     ),
     Mutation(
-        "guard-sleeps", "a stopped agent's containers outlive their lease", guard_sleeps, ("I2",)
+        "guard-sleeps",
+        "a stopped agent's containers outlive their lease",
+        guard_sleeps,
+        ("I2",),
+        seed=7,
     ),
     Mutation(
-        "preempts-too-many",
-        "preemption heeds no budget",
-        preempts_beyond_budgets,
-        ("I8",),
+        "preempts-too-many", "preemption heeds no budget", preempts_beyond_budgets, ("I8",), seed=9
     ),
+    Mutation(
+        "taken-unseen",
+        "what another reconciler is taking is counted only once it is written",
+        takings_under_way_unseen,
+        ("I8", "I7"),
+    ),
+    Mutation(
+        "devices-shared",
+        "a device is given to two tasks",
+        devices_given_twice,
+        ("I1", "I19"),
+        seed=6,
+    ),
+    Mutation(
+        "set-aside-for-nobody",
+        "hosts set aside take anybody",
+        set_aside_for_nobody,
+        ("I6",),
+        seed=4,
+    ),
+    Mutation("scaled-down", "scaling rounds down", scaling_rounds_down, ("I13",), seed=11),
     Mutation("paused-goes-on", "a paused rollout goes on", paused_rollout_goes_on, ("I7",), seed=6),
     Mutation(
         "all-at-once",

@@ -179,6 +179,16 @@ class Operators:
     async def _limit_node(self, stub: Any, *, node: str, slots: int) -> None:
         await self._change_node(stub, pb.UpdateNodeRequest(node=node, task_slots=slots))
 
+    async def _reserve_node(self, stub: Any, *, node: str, team: str, is_set: bool) -> None:
+        request = pb.UpdateNodeRequest(node=node)
+        (request.reserve_for if is_set else request.unreserve_for).append(team)
+        await self._change_node(stub, request)
+
+    async def _house(self, stub: Any, *, node: str, volume: str, is_set: bool) -> None:
+        request = pb.UpdateNodeRequest(node=node)
+        (request.add_volumes if is_set else request.remove_volumes).append(volume)
+        await self._change_node(stub, request)
+
     async def _change_node(self, stub: Any, request: pb.UpdateNodeRequest) -> None:
         answer = await stub.UpdateNode(request, timeout=PATIENCE_SECONDS)
         self._judge.acknowledged_node(codec.from_wire(answer.node, Node))

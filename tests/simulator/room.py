@@ -31,8 +31,8 @@ class Room:
         """Tell whether *task* should have been bound by now.
 
         One of a gang is placed with all that wait of it, or not at all. There may be ways to do so that
-        this does not find, and none is asked for where they must be near each other: the scheduler
-        begins with the node that fits the first of them best. What one task lacks still may be set
+        this does not find, and none is asked for where they must be near each other, or have a volume
+        in common: the scheduler begins with the node that fits the first of them best. What one task lacks still may be set
         aside for it, a node for each.
         """
         gang = self._gang(task)
@@ -40,7 +40,7 @@ class Room:
         others = [each for each in self._waiting if each not in together]
         set_aside = sum(not self._nodes_for(other) for other in others)
         if together:
-            is_hindered = set_aside or any(map(self._must_be_near, together))
+            is_hindered = set_aside or any(map(self._is_tied, together))
             return not is_hindered and self._is_there_for_all(together)
         return self._nodes_for(task) > set_aside
 
@@ -105,9 +105,13 @@ class Room:
             state.put(task)
         return is_taken
 
-    def _must_be_near(self, task: Task) -> bool:
+    def _is_tied(self, task: Task) -> bool:
+        """Tell whether where one of its kind goes says where the next may go."""
         spec = self._state.spec_of(task)
-        return spec is not None and any(each.must_be_near for each in spec.placement.affinities)
+        if spec is None:
+            return False
+        is_to_be_near = any(each.must_be_near for each in spec.placement.affinities)
+        return is_to_be_near or any(mount.bound for mount in spec.container.mounts)
 
     def _gang(self, task: Task) -> str:
         version = self._state.versions.get((task.service_id, task.spec_version))

@@ -20,8 +20,10 @@ from cluster.model import ClusterSpec, LostNodePolicy, NodeId, NodeState, Rebala
 from manager.reconcilers.nodes import BEATS_MISSED_MAX
 from manager.store.interface import LeaseId
 from tests.fakes.runtime import Program
+from tests.simulator import scaling
 from tests.simulator.calm import unfinished
 from tests.simulator.engine import Engine
+from tests.simulator.equipment import Equipment
 from tests.simulator.faults import Faults
 from tests.simulator.hosts import AgentStation, ManagerStation, World
 from tests.simulator.incidents import Drawer, Incident
@@ -127,7 +129,8 @@ class Outcome:
 def draw(seed: int, scale: Scale) -> list[list[Incident]]:
     """Return the incidents of each storm of a run that takes about as long as *scale* says."""
     source = random.Random(f"{seed}/incidents")
-    drawer = Drawer(source, _names("m", scale.managers), _names("a", scale.agents))
+    equipment = Equipment(seed, "incidents")
+    drawer = Drawer(source, equipment, _names("m", scale.managers), _names("a", scale.agents))
     storms = []
     left = scale.hours * HOUR
     while left > 0:
@@ -172,6 +175,7 @@ class Simulation:
         self._calms: list[float] = []
         self._begun = 0
         self._period_seconds = 1.0
+        self._equipment = Equipment(seed, "services")
         self._cpus = scale.cpus or world.source("cpus").choice(CPUS)
         self.managers = {host: ManagerStation(world, host) for host in _names("m", scale.managers)}
         addresses = tuple(manager.address for manager in self.managers.values())
@@ -217,6 +221,7 @@ class Simulation:
             hostname=host,
             address=f"198.18.0.{number}",
             labels={"zone": ZONES[number % len(ZONES)]},
+            generic_resources=self._equipment.offers(number),
         )
 
         def engine(station: AgentStation) -> Engine:
@@ -247,7 +252,7 @@ class Simulation:
         )
         await self.operators.insist("set_up", every_seconds=LOOK_SECONDS, spec=spec)
         for number in range(SERVICES):
-            wish = drawn(source, service_name(number), steady=True)
+            wish = self._equipment.used_by(drawn(source, service_name(number), steady=True))
             await self.operators.insist("want", every_seconds=LOOK_SECONDS, wish=wish)
         await self._calm(CALM_SECONDS)
         for storm in self.storms:
@@ -355,6 +360,8 @@ class Simulation:
             text = f"{count} transactions changed things though all was as desired"
             judge.found(Breach("I17", (), text))
         judge.nothing_comes_back()
+        for what, objects in scaling.off(judge.state):
+            judge.found(Breach("I13", objects, what))
         if self._unfinished(1):  # what is no decision may have been written just now
             await asyncio.sleep(LOOK_SECONDS)
         for what, objects in self._unfinished(1):

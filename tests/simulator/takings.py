@@ -13,12 +13,15 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from cluster.invariants import Breach, Place, State, Step
 from cluster.lifecycle import live, needs_replacing, serves, wanted
 from cluster.model import (
     RestartCondition,
     Rollout,
     RolloutState,
+    Scaling,
     Service,
     ServiceId,
     ServiceMode,
@@ -27,6 +30,7 @@ from cluster.model import (
     TaskId,
     TaskState,
 )
+from cluster.scaling import wanted_replicas
 
 # News reaches a leader within this, by a slow, a lagging or a deaf watch too.
 NEWS_SECONDS_MAX = 90.0
@@ -82,6 +86,8 @@ class Takings:
                     self._replaced.setdefault(new.id, []).append((self._now(), old.spec))
                     if old.spec.replicas != new.spec.replicas:
                         self._open.pop(new.id, None)
+                case _, Scaling():
+                    self._open.pop(new.service_id, None)
                 case Service(), None:
                     for memory in self._memories:
                         memory.pop(old.id, None)
@@ -213,7 +219,11 @@ class Takings:
         oldest = self._now() - NEWS_SECONDS_MAX
         replaced = [each for each in self._replaced.get(service.id, ()) if each[0] >= oldest]
         self._replaced[service.id] = replaced
-        return [service.spec, *(spec for _, spec in replaced)]
+        specs = [service.spec, *(spec for _, spec in replaced)]
+        scaling = self._state.scalings.get(service.id)
+        return [
+            msgspec.structs.replace(spec, replicas=wanted_replicas(spec, scaling)) for spec in specs
+        ]
 
     def _alike(self, service_id: ServiceId, one: int, other: int) -> bool | None:
         """Tell whether two versions run the same; None if one is forgotten."""

@@ -17,6 +17,8 @@ from cluster.model import (
     JobSpec,
     LostNode,
     LostNodePolicy,
+    Mount,
+    MountKind,
     NetworkAttachment,
     Placement,
     Platform,
@@ -32,6 +34,7 @@ from cluster.model import (
 )
 from cluster.resources import Resources
 from tests.fakes.runtime import Program
+from tests.simulator.scaling import LOAD, range_to
 
 CPU = 1_000_000_000
 GIB = 1 << 30
@@ -94,6 +97,9 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
         near, apart_by: a service whose tasks its own must be near; what they share with none of
             their own kin.
         port: published on the host; 0: none.
+        device, volume: one of a generic resource that it needs; a bound volume that it has.
+        most, load: up to how many tasks it scales itself, 0: it does not; how many its load is worth.
+        tolerates: for whom hosts are set aside that it may run on.
         is_job: one of so many completions as ``replicas``.
         lost_node, lost_seconds: what becomes of tasks whose node is lost; in which time.
         retries: of each completion of a job.
@@ -112,6 +118,11 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     near: str = ""
     apart_by: str = ""
     port: int = 0
+    device: str = ""
+    volume: str = ""
+    tolerates: str = ""
+    most: int = 0
+    load: float = 0.0
     per_node: int = 0
     network: bool = False
     parallelism: int = 1
@@ -153,6 +164,7 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
             preempts=self.preempts,
             budget=DisruptionBudget(self.budget if self.budget >= 0 else None),
             gang=self.gang,
+            autoscale=range_to(self.most) if self.most else None,
             update=UpdateConfig(
                 parallelism=self.parallelism,
                 order=UpdateOrder.START_FIRST if self.start_first else UpdateOrder.STOP_FIRST,
@@ -166,11 +178,14 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
             task=TaskSpec(
                 container=ContainerSpec(
                     image=self.program,
-                    environment={"NUMBER": str(self.number)},
+                    environment=self._environment(),
                     stop_grace_seconds=self.grace_seconds,
+                    mounts=self._mounts(),
                 ),
                 reservations=Resources(
-                    cpu_nanos=round(self.cpus * CPU), memory_bytes=self.memory_mib << 20
+                    cpu_nanos=round(self.cpus * CPU),
+                    memory_bytes=self.memory_mib << 20,
+                    generic={self.device: 1} if self.device else {},
                 ),
                 networks=(NetworkAttachment(network=f"{name}_net"),) if self.network else (),
                 ports=(PublishedPort(target=80, published=self.port),) if self.port else (),
@@ -181,6 +196,7 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
                     constraints=(f"node.labels.zone == {self.zone}",) if self.zone else (),
                     max_replicas_per_node=self.per_node,
                     affinities=self._affinities(name),
+                    tolerates=(self.tolerates,) if self.tolerates else (),
                 ),
                 lost_node=LostNode(LostNodePolicy(self.lost_node), self.lost_seconds),
             ),
@@ -191,6 +207,14 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
         apart = Affinity(service=name, topology=self.apart_by, anti=True)
         wanted = ((near, self.near), (apart, self.apart_by and self.near != name))  # never both
         return tuple(affinity for affinity, is_wanted in wanted if is_wanted)
+
+    def _environment(self) -> dict[str, str]:
+        load = {LOAD: str(self.load)} if self.most else {}
+        return {"NUMBER": str(self.number), **load}
+
+    def _mounts(self) -> tuple[Mount, ...]:
+        kind, source = MountKind.VOLUME, self.volume
+        return (Mount(kind=kind, source=source, target="/data", bound=True),) if source else ()
 
     def _mode(self) -> ServiceMode:
         if self.is_job:
