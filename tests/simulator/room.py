@@ -45,18 +45,20 @@ class Room:
         return self._nodes_for(task) > set_aside
 
     def is_needed_from(self, task: Task) -> bool:
-        """Tell whether a task that waits in a place of the same service lacks just the room of *task*.
+        """Tell whether a place of the same service, which has nobody, lacks just the room of *task*.
 
-        None is if others wait as well, or it is one of a gang: room may be set aside for them.
+        None does if others wait as well, or it is one of a gang: room may be set aside for them.
         """
         node = self._state.nodes.get(task.node_id)
         kin = task.service_id
         if any(self._gang(each) or each.service_id != kin for each in self._waiting):
             return False
+        served = {each.slot for each in self._state.of_service(kin) if lifecycle.serves(each)}
+        lacking = [each for each in self._waiting if each.slot not in served]
         ended = msgspec.structs.replace(task.status, state=TaskState.COMPLETE)
         self._state.put(msgspec.structs.replace(task, status=ended))
         try:
-            return node is not None and any(self._could_go(each, node) for each in self._waiting)
+            return node is not None and any(self._could_go(each, node) for each in lacking)
         finally:
             self._state.put(task)
 
