@@ -159,19 +159,27 @@ def _service(
 def _comes_of_age(
     state: State, service: Service, task: Task, history: Mapping[Place, Sequence[Task]]
 ) -> bool:
-    """Tell whether *task* has only to wait for a time until it is let to run, room or no room."""
-    alone = all(each.status.state.finished for each in history[Place.of(task)] if each is not task)
+    """Tell whether *task* has only to wait for a time until it is let to run, room or no room.
+
+    One that starts first waits for nothing else, whoever runs there.
+    """
+    alone = task.start_first or all(
+        each.status.state.finished for each in history[Place.of(task)] if each is not task
+    )
     return task.desired_state is TaskState.READY and alone and not waits(state, service)
 
 
 def _waits_for_others(
     service: Service, config: UpdateConfig, task: Task, history: Mapping[Place, Sequence[Task]]
 ) -> bool:
-    """Tell whether *task* is to take over where no more may be missing than there are already."""
+    """Tell whether *task* is to take over where no more may be missing than there are already.
+
+    One that starts first takes over when it runs: nobody is missing meanwhile.
+    """
     serving = [place for place, tasks in history.items() if any(map(lifecycle.serves, tasks))]
     wanted = len(history) if service.spec.mode.is_global else service.spec.replicas
     budget, parallelism = service.spec.max_unavailable, config.parallelism or wanted
-    return any(
+    return not task.start_first and any(
         wanted - len(serving) >= (budget if holder.moving else parallelism)
         for holder in history[Place.of(task)]
         if lifecycle.serves(holder)

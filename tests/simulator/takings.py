@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from cluster.invariants import Breach, Place, State, Step
-from cluster.lifecycle import live, needs_replacing, serves, wanted
+from cluster.lifecycle import live, needs_replacing, serves, wanted, was_stopped_regardless
 from cluster.model import (
     RestartCondition,
     Rollout,
@@ -97,7 +97,8 @@ class Takings:
                     self._made_at.setdefault(new.id, self._now())
                     self._note(new)
                     was_serving = old is not None and serves(old) and not old.moving
-                    if was_serving and _is_stopped(new) and new.id not in preempted:
+                    is_for_others = new.id in preempted or was_stopped_regardless(new)
+                    if was_serving and _is_stopped(new) and not is_for_others:
                         stopped.append(new)
         for task in stopped:
             yield from self._stop(task)
