@@ -23,7 +23,7 @@ def may_restart(policy: RestartPolicy, ended: Task, history: Sequence[Task], now
     """Tell whether *ended*, the newest task of its slot, is to be replaced.
 
     Args:
-        policy: of the service as it is now.
+        policy: of the version that *ended* is of, as it is now.
         ended: a task that finished though it was wanted.
         history: every task of the slot that is still kept, *ended* included.
         now: seconds since 1970 UTC.

@@ -376,6 +376,21 @@ async def test_a_canary_that_has_ended_well_promotes_itself_as_if_it_ran_on() ->
         assert images(core) == ["app:2"] * 2, "who has done its work does not do it again"
 
 
+@in_virtual_time
+async def test_what_has_not_had_its_turn_is_replaced_by_the_policy_of_its_own_version() -> None:
+    """The new one's says that who ends well is done; the old one's, that it is to run on."""
+    once = RestartPolicy(condition=RestartCondition.ON_FAILURE)
+    async with leading() as core:
+        await up(core, web())
+        await core.submit(web("app:2", replace(QUICK, canary=1), restart=once))
+        await settled(core, RolloutState.CANARY, 2)
+        old = next(task for task in core.running("web") if image_of(core, task) == "app:1")
+        done = TaskStatus(state=TaskState.COMPLETE, at=LoopClock().now(), exit_code=0)
+        await core.write(replace(old, status=done))
+        await core.until(lambda: bool(core.tasks("web", TaskState.COMPLETE)))
+        await core.until(lambda: images(core) == ["app:1", "app:1", "app:2"])
+
+
 @pytest.mark.parametrize("moves", [False, True], ids=["update", "drain"])
 @in_virtual_time
 async def test_who_is_only_prepared_gives_way_to_a_place_that_has_nobody(*, moves: bool) -> None:

@@ -16,6 +16,7 @@ from cluster.model import (
     Node,
     NodeId,
     NodeState,
+    RestartPolicy,
     Rollout,
     ServiceMode,
     Task,
@@ -139,6 +140,10 @@ class Survey:
         """Order live tasks of a place: who serves first, of these whose version ran well."""
         may_run = task.desired_state is TaskState.RUNNING
         return is_running(task), self.is_base(task), may_run, task.created_at, task.id
+
+    def restart_policy(self, number: int) -> RestartPolicy:
+        """Return by which policy tasks of a version are replaced once they have ended: its own."""
+        return (self.facts.template(number) or self.template).restart
 
     def is_move(self, stand: Stand) -> bool:
         """Tell whether the holder is to move, and is not about to get the target that way."""

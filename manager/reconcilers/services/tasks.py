@@ -120,7 +120,7 @@ def again(
 ) -> Task | None:
     """Return who replaces *last*, which ended by itself; None if its policy says nobody."""
     facts = look.facts
-    policy = look.template.restart
+    policy = look.restart_policy(number)
     if not restart.may_restart(policy, last, stand.history, facts.now):
         return None
     failures = restart.failures_after(last, facts.now)

@@ -392,7 +392,8 @@ class Turns:
         last = stand.last
         if stand.holder is not None or last is None or not lifecycle.wanted(last):
             return False
-        policy = self._look.template.restart  # by which it would be replaced
+        is_base = self._is_base(last)
+        policy = self._look.restart_policy(self._rollout.base if is_base else self._rollout.target)
         return last.status.state.finished and not restart.may_restart(
             policy, last, stand.history, self._look.facts.now
         )
