@@ -210,7 +210,11 @@ class World:
         changes = self.plan().changes
         self.leaving = set()
         self.tasks[victim.id] = replace(victim, desired_state=TaskState.SHUTDOWN)
-        fresh = [each for each in changes if victim.id not in self.saved(each)]
+        fresh = [
+            each
+            for each in changes
+            if victim not in each.expect and victim.id not in self.saved(each)
+        ]
         self.apply(fresh)
         self.check_rollout(before, fresh)
         self.check_moves(before, fresh)

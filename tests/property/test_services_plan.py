@@ -374,6 +374,20 @@ def test_what_another_is_just_taking_is_left_to_it(*, moves: bool) -> None:
     assert len(world.running()) == 3
 
 
+def test_who_starts_first_does_not_beside_one_that_another_is_just_stopping() -> None:
+    update = UpdateConfig(parallelism=0, order=UpdateOrder.START_FIRST)
+    world = World(ServiceMode.REPLICATED)
+    world.submit(world.spec(3, "1", update))
+    world.settle()
+    world.submit(world.spec(3, "2", update))
+    victim = world.running()[0]
+    world.decide_while_another_takes(victim)
+    begun = {task.slot for task in world.tasks.values() if world.tag(task) == "2"}
+    assert begun == {1, 2, 3} - {victim.slot}
+    world.settle()
+    assert [world.tag(task) for task in world.running()] == ["2"] * 3
+
+
 @settings(max_examples=20, deadline=None)
 @given(replicas=st.integers(1, 5), order=st.sampled_from(UpdateOrder))
 def test_a_drained_node_is_left_by_the_order_that_updates_have(

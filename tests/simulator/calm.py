@@ -66,7 +66,11 @@ def unfinished(
         config = service.spec.rollback if is_return else service.spec.update
         missing = list(_service(state, service, template, config, room))
         yield from missing
-        if rollout and rollout.state not in HALTED:
+        if (
+            rollout
+            and rollout.state not in HALTED
+            and not _is_busy(state, service, config, rollout)
+        ):
             yield from _failed_successors(state, service, template, rollout.target)
         # Where a task waits for room, or for another service, the rollout waits too.
         is_held = waits(state, service) or not _all_well(state, service)
@@ -213,6 +217,18 @@ def _job(state: State, service: Service, room: Room) -> Iterator[tuple[str, tupl
             goes_on = not is_global or any(_takes_global(node, template) for node in nodes)
         if goes_on and (has_begun or not waits(state, service)):
             yield f"run {run.number} of job {name} goes on", (service.id,)
+
+
+def _is_busy(state: State, service: Service, config: UpdateConfig, rollout: Rollout) -> bool:
+    """Tell whether as many places are under way as may be, though the rollout has ended.
+
+    Places whose failure it has borne are no others than the rest then: their turn comes.
+    """
+    under_way = sum(
+        lifecycle.live(task) and task.spec_version == rollout.target and not lifecycle.serves(task)
+        for task in state.of_service(service.id)
+    )
+    return rollout.state.settled and 0 < config.parallelism <= under_way
 
 
 def _failed_successors(

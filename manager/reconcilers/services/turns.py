@@ -23,6 +23,7 @@ has run for the delay; at most ``parallelism`` are.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 
 from cluster import lifecycle
@@ -242,7 +243,9 @@ class Turns:
             made = tasks.make(self._look, stand, number, beside=runs, start_first=start_first)
         self.begun.add(stand.place)
         if runs:
-            self._made(made, "it is to replace an outdated task")
+            # Who starts first starts beside this one alone, and not if others are just stopping it.
+            expect = (holder,) if start_first else ()
+            self._made(made, "it is to replace an outdated task", expect)
         else:
             self.changes.append(tasks.stop(holder, NEW_VERSION, successor=(made,)))
         return True
@@ -278,7 +281,7 @@ class Turns:
             return
         if successor.start_first and successor.desired_state is TaskState.READY:
             if all(task in (holder, successor) for task in stand.occupants()):
-                self.changes.append(tasks.released(successor))
+                self.changes.append(replace(tasks.released(successor), expect=(holder,)))
             return
         is_ready = successor.status.state >= TaskState.READY and not successor.start_first
         in_the_way = self._is_in_the_way(holder, successor)
@@ -401,9 +404,9 @@ class Turns:
     def _is_base(self, task: Task | None) -> bool:
         return task is not None and self._look.is_base(task)
 
-    def _made(self, task: Task, why: str) -> None:
+    def _made(self, task: Task, why: str, expect: tuple[Task, ...] = ()) -> None:
         why += self._look.gate(task.spec_version)
-        self.changes.append(Change(save=(task,), why=why))
+        self.changes.append(Change(save=(task,), expect=expect, why=why))
         if task.start_after:
             self.waits.append(task.start_after - task.created_at)
 
