@@ -273,7 +273,7 @@ def _held_by_budgets(view: View, left: Iterable[Task]) -> Iterator[tuple[str, st
         if task.moving and live(task) and task.status.state is TaskState.RUNNING:
             service = view.services.get(task.service_id)
             is_global = service is not None and service.spec.mode is ServiceMode.GLOBAL
-            if is_global or _is_held(task, list(view.tasks_of(task.service_id))):
+            if is_global or _is_held(task, view.tasks_of(task.service_id)):
                 held[task.service_id] = held.get(task.service_id, 0) + 1
     for service_id, count in held.items():
         if (service := view.services.get(service_id)) is None:
@@ -288,22 +288,21 @@ def _held_by_budgets(view: View, left: Iterable[Task]) -> Iterator[tuple[str, st
         yield f"{service.spec.name} ({count})", reason
 
 
-def _is_held(task: Task, all_tasks: Sequence[Task]) -> bool:
+def _is_held(task: Task, all_tasks: Iterable[Task]) -> bool:
     """Tell whether *task* stays only because others of its service are missing.
 
     It has an heir that could take over; or it gets none as long as others find no room.
     """
-    if any(_could_take_over(heir, task) for heir in all_tasks):
-        return True
-    place = [each for each in all_tasks if each.slot == task.slot and live(each)]
-    is_crowded = any(each.status.state is TaskState.PENDING for each in all_tasks if live(each))
-    return place == [task] and is_crowded
+    others = [each for each in all_tasks if live(each) and each.id != task.id]
+    if heirs := [each for each in others if each.slot == task.slot]:
+        return any(_could_take_over(heir, task) for heir in heirs)
+    return any(each.status.state is TaskState.PENDING for each in others)
 
 
 def _could_take_over(heir: Task, task: Task) -> bool:
-    """Tell whether *heir* is made ready to start where *task* stops."""
-    is_next = heir.slot == task.slot and heir.created_at > task.created_at and live(heir)
-    return is_next and not heir.start_first and heir.status.state is TaskState.READY
+    """Tell whether *heir*, which lives in the same place, is made ready to start where *task* stops."""
+    is_next = heir.created_at > task.created_at and not heir.start_first
+    return is_next and heir.status.state is TaskState.READY
 
 
 def _stopped_regardless(view: View, node: Node) -> str:

@@ -16,6 +16,7 @@ from cluster.model import (
     NodeStatus,
     RolloutState,
     ServiceMode,
+    Task,
     TaskState,
     TaskStatus,
     UpdateConfig,
@@ -109,6 +110,26 @@ def state(world: World) -> RolloutState | None:
     return world.rollout.state if world.rollout else None
 
 
+def settled(
+    mode: ServiceMode = ServiceMode.REPLICATED,
+    *,
+    replicas: int,
+    update: UpdateConfig,
+    one_per_node: bool = False,
+) -> World:
+    """Return a world in which the first version runs, and is known to run well."""
+    world = World(mode, one_per_node)
+    world.submit(world.spec(replicas, "1", update))
+    world.settle()
+    return world
+
+
+def prepare(world: World, task: Task) -> None:
+    """Let its agent have made *task* ready."""
+    ready = TaskStatus(state=TaskState.READY, at=world.now)
+    world.tasks[task.id] = replace(task, status=ready)
+
+
 def heal(world: World) -> None:
     """Bring every node back, and what the service depends on."""
     world.is_gate_open = True
@@ -182,9 +203,7 @@ def test_a_version_that_never_runs_ends_as_its_owner_wished(
 ) -> None:
     """A bad version stops, or goes back, whatever happens to leaders and clocks meanwhile."""
     update = replace(update, progress_deadline_seconds=60.0, max_failure_ratio=0.0)
-    world = World(mode, one_per_node)
-    world.submit(world.spec(replicas, "1", update))
-    world.settle()
+    world = settled(mode, one_per_node=one_per_node, replicas=replicas, update=update)
     places = len(NODES) if mode is ServiceMode.GLOBAL else replicas
     assert len(world.running()) == places
     world.submit(world.spec(replicas, tag, update))
@@ -217,9 +236,7 @@ def test_a_version_that_waits_for_others_has_not_failed_and_takes_nothing_away(
 ) -> None:
     """However long it waits: what runs goes on, and is replaced by its like."""
     update = replace(update, canary=0, progress_deadline_seconds=60.0, max_failure_ratio=0.0)
-    world = World(mode, one_per_node)
-    world.submit(world.spec(3, "1", update))
-    world.settle()
+    world = settled(mode, one_per_node=one_per_node, replicas=3, update=update)
     world.is_gate_open = False
     world.submit(world.spec(3, "2", update))
     world.run(70)
@@ -251,9 +268,7 @@ def test_a_first_version_is_prepared_and_waits_for_others(
 
 def test_an_update_whose_gate_shuts_again_takes_nothing_away() -> None:
     update = UpdateConfig(parallelism=2)
-    world = World(ServiceMode.REPLICATED)
-    world.submit(world.spec(3, "1", update))
-    world.settle()
+    world = settled(replicas=3, update=update)
     world.submit(world.spec(3, "2", update))
     world.step()
     assert sum(world.tag(task) == "2" for task in world.tasks.values()) == 2  # to be prepared
@@ -268,9 +283,7 @@ def test_an_update_whose_gate_shuts_again_takes_nothing_away() -> None:
 
 def test_a_task_that_is_prepared_and_waits_for_others_is_not_stuck() -> None:
     update = UpdateConfig(parallelism=0, monitor_seconds=500.0, progress_deadline_seconds=60.0)
-    world = World(ServiceMode.REPLICATED)
-    world.submit(world.spec(2, "1", update))
-    world.settle()
+    world = settled(replicas=2, update=update)
     world.submit(world.spec(2, "2", update))
     world.run(20)
     assert [world.tag(task) for task in world.running()] == ["2"] * 2
@@ -291,9 +304,7 @@ def test_a_task_that_is_prepared_and_waits_for_others_is_not_stuck() -> None:
 def test_who_is_returned_to_waits_for_nobody() -> None:
     """The version that ran well was through its gate; that of the one that failed is shut."""
     update = UpdateConfig(parallelism=0, failure_action=FailureAction.ROLLBACK)
-    world = World(ServiceMode.REPLICATED)
-    world.submit(world.spec(2, "1", update))
-    world.settle()
+    world = settled(replicas=2, update=update)
     world.submit(world.spec(2, "4", update))
     world.is_gate_open = False
     world.step()
@@ -311,9 +322,7 @@ def test_who_is_returned_to_waits_for_nobody() -> None:
 def test_a_canary_waits_for_a_word(replicas: int, canary: int, update: UpdateConfig) -> None:
     canary = min(canary, replicas - 1)
     update = replace(update, canary=canary, promote_after_seconds=0.0)
-    world = World(ServiceMode.REPLICATED)
-    world.submit(world.spec(replicas, "1", update))
-    world.settle()
+    world = settled(replicas=replicas, update=update)
     world.submit(world.spec(replicas, "2", update))
     world.settle()
     assert state(world) is RolloutState.CANARY
@@ -329,16 +338,13 @@ def test_a_canary_waits_for_a_word(replicas: int, canary: int, update: UpdateCon
 def test_two_that_are_ready_at_once_do_not_take_more_than_is_left() -> None:
     """One place is missing already: of two successors that are ready only one may go on."""
     update = UpdateConfig(parallelism=2)
-    world = World(ServiceMode.REPLICATED)
-    world.submit(world.spec(4, "1", update))
-    world.settle()
+    world = settled(replicas=4, update=update)
     world.submit(world.spec(4, "2", update))
     world.step()
     successors = [task for task in world.tasks.values() if world.tag(task) == "2"]
     assert len(successors) == 2
     for task in successors:
-        ready = TaskStatus(state=TaskState.READY, at=world.now)
-        world.tasks[task.id] = replace(task, status=ready)
+        prepare(world, task)
     begun = {task.slot for task in successors}
     victim = next(task for task in world.running() if task.slot not in begun)
     failed = TaskStatus(state=TaskState.FAILED, at=world.now)
@@ -353,9 +359,7 @@ def test_two_that_are_ready_at_once_do_not_take_more_than_is_left() -> None:
 @pytest.mark.parametrize("moves", [False, True], ids=["update", "drain"])
 def test_what_another_is_just_taking_is_left_to_it(*, moves: bool) -> None:
     """It takes as many as may be missing, and its write is under way: nobody else goes now."""
-    world = World(ServiceMode.REPLICATED)
-    world.submit(world.spec(3, "1", UpdateConfig(parallelism=1)))
-    world.settle()
+    world = settled(replicas=3, update=UpdateConfig(parallelism=1))
     holder = world.running()[0]
     if moves:
         act(world, ("node", holder.node_id, Availability.DRAIN))
@@ -364,8 +368,7 @@ def test_what_another_is_just_taking_is_left_to_it(*, moves: bool) -> None:
     world.step()
     world.step()
     (successor,) = [task for task in world.tasks.values() if task.status.state < TaskState.RUNNING]
-    ready = TaskStatus(state=TaskState.READY, at=world.now)
-    world.tasks[successor.id] = replace(successor, status=ready)
+    prepare(world, successor)
     victim = next(task for task in world.running() if task.slot != successor.slot)
     world.decide_while_another_takes(victim)  # checks I7 and I8
     stopped = [t for t in world.tasks.values() if t.desired_state is TaskState.SHUTDOWN]
@@ -376,9 +379,7 @@ def test_what_another_is_just_taking_is_left_to_it(*, moves: bool) -> None:
 
 def test_who_starts_first_does_not_beside_one_that_another_is_just_stopping() -> None:
     update = UpdateConfig(parallelism=0, order=UpdateOrder.START_FIRST)
-    world = World(ServiceMode.REPLICATED)
-    world.submit(world.spec(3, "1", update))
-    world.settle()
+    world = settled(replicas=3, update=update)
     world.submit(world.spec(3, "2", update))
     victim = world.running()[0]
     world.decide_while_another_takes(victim)
@@ -393,9 +394,7 @@ def test_who_starts_first_does_not_beside_one_that_another_is_just_stopping() ->
 def test_a_drained_node_is_left_by_the_order_that_updates_have(
     replicas: int, order: UpdateOrder
 ) -> None:
-    world = World(ServiceMode.REPLICATED)
-    world.submit(world.spec(replicas, "1", UpdateConfig(order=order)))
-    world.settle()
+    world = settled(replicas=replicas, update=UpdateConfig(order=order))
     for node_id in reversed(NODES[1:]):
         act(world, ("node", node_id, Availability.DRAIN))
         world.settle()  # checks I2 and I8 at every step

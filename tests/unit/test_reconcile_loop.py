@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import msgspec
 
@@ -14,22 +14,16 @@ from manager.committer import Change, Committer, Fence
 from manager.journal.writer import Journal
 from manager.reconcilers.loop import PLANNING_SHARE_MAX, Plan, ReconcileLoop
 from manager.store import keys
-from manager.store.interface import (
-    Guard,
-    KeyValue,
-    Revision,
-    Store,
-    StoreUnavailableError,
-    WatchBatch,
-    Write,
-)
-from manager.store.memory import MemoryStore
-from tests.fakes.sites import task
+from manager.store.interface import NO_LEASE, KeyValue, Put, Store, WatchBatch
+from manager.store.memory import MemoryState, MemoryStore
+from tests.fakes.sites import LossyStore, task
 from tests.fakes.virtual_time import LoopClock, in_virtual_time
 
 SECONDS = 10.0
 CHANGE_SECONDS = 0.001
 PLAN_SECONDS = 0.05
+
+LEADER = KeyValue(keys.LEADER, b"", 1, 1)
 
 
 class BusyClock(LoopClock):
@@ -66,13 +60,15 @@ class Large:
 
 
 def loop_of(
-    reconciler: "Large", view: views.View, clock: BusyClock, store: Store | None = None
+    reconciler: "Large",
+    view: views.View,
+    clock: BusyClock,
+    store: Store | None = None,
+    leader: KeyValue = LEADER,
 ) -> ReconcileLoop:
     source = random.Random(1)
     journal = Journal(view, clock, IdSource(source), ManagerId("m"))
-    committer = Committer(
-        store or MemoryStore(), view, Fence(KeyValue("leader", b"", 1, 1)), journal
-    )
+    committer = Committer(store or MemoryStore(), view, Fence(leader), journal)
     return ReconcileLoop(reconciler, view, committer, clock, source)
 
 
@@ -88,34 +84,25 @@ class Stopping(Large):
         return Plan([Change(save=(stopped,))] if self.plans == 1 else [])
 
 
-class Unsure(MemoryStore):
-    """Does not answer to the first write; then takes its time to say what became of it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.asked = 0
-
-    async def commit(self, guards: Sequence[Guard], writes: Sequence[Write]) -> Revision:
-        assert guards
-        assert writes
-        self.asked += 1
-        await asyncio.sleep(1.0)
-        if self.asked == 1:
-            raise StoreUnavailableError("no answer")
-        return 2
-
-
 @in_virtual_time
 async def test_whom_a_write_stops_is_leaving_until_it_is_known_what_became_of_it() -> None:
-    clock, view = BusyClock(), views.View()
-    loop = asyncio.create_task(loop_of(Stopping(clock), view, clock, Unsure()).run())
-    await asyncio.sleep(0.5)
+    clock, view, store = BusyClock(), views.View(), LossyStore(MemoryState())
+    await store.commit([], [Put(keys.LEADER, b"m", NO_LEASE)])
+    leader = await store.get(keys.LEADER)
+    assert leader is not None
+    store.answers_lost = 1
+    store.gate.clear()
+    loop = asyncio.create_task(loop_of(Stopping(clock), view, clock, store, leader).run())
+    await asyncio.sleep(1.0)
     assert set(view.leaving) == {"t"}
+    store.away = True
+    store.gate.set()
     await asyncio.sleep(1.0)
     assert set(view.leaving) == {"t"}, "it may be written yet"
+    store.away = False
     await asyncio.sleep(1.0)
     assert set(view.leaving) == {"t"}, "the view does not show it yet"
-    view.watched(WatchBatch(2, []))
+    view.listed(await store.list(keys.PREFIX))
     await asyncio.sleep(0)
     assert not view.leaving
     loop.cancel()
